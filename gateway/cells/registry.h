@@ -1,0 +1,102 @@
+/*
+ * registry.h - the cells: who they are, and what is counted of each.
+ *
+ * A struct cg_cell is one registered run of one cell. What identifies it never changes; its
+ * counters are atomics that its ingress thread writes and anybody reads. The registry holds one
+ * reference, each connection another; the memory goes with the last.
+ */
+#ifndef CELLGATE_REGISTRY_H
+#define CELLGATE_REGISTRY_H
+
+#include "cellgate/error.h"
+#include "cellgate/option.h"
+#include "event/stamp.h"
+#include "spool/spool.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* What a registration says, as the configuration or a request spells it. Borrowed. */
+struct cg_cell_spec {
+    const char *cell_id;
+    const char *run_id;
+    const char *spec_signature_hash;
+    const char *vsock_uds_base;
+    const char *traceparent; /* NULL: none */
+    struct cg_pairs labels;
+    uint64_t keepalive_window_ns; /* 0: the gateway's default */
+    uint64_t socket_mode;         /* 0: 0600 */
+    struct cg_range owner;        /* first: uid, last: gid; absent: the gateway's own */
+};
+
+enum cg_cell_state {
+    CG_CELL_WAITING, /* no frame yet */
+    CG_CELL_LIVE,    /* a frame within the window */
+    CG_CELL_IDLE,    /* no frame within the window, with a connection open */
+    CG_CELL_SILENT,  /* no frame within the window and no connection */
+    CG_CELL_PAUSED,  /* the gateway itself does not read it */
+    CG_CELL_STATE_COUNT
+};
+const char *cg_cell_state_name(enum cg_cell_state state);
+
+struct cg_cell {
+    /* Constant. */
+    struct cg_run_identity identity;
+    struct cg_spool_run *run;
+    const char *vsock_uds_base;
+    uint64_t keepalive_window_ns;
+    mode_t socket_mode;
+    uid_t socket_uid; /* (uid_t)-1: leave */
+    gid_t socket_gid;
+    unsigned ingress_thread;
+    uint64_t registered_ns; /* monotonic */
+
+    /* Written by the cell's ingress thread, read by anybody. */
+    _Atomic uint64_t frames;
+    _Atomic uint64_t frame_bytes;
+    _Atomic uint64_t frames_rejected;
+    _Atomic uint64_t sequence;      /* last assigned */
+    _Atomic uint64_t last_frame_ns; /* monotonic; 0: none yet */
+    _Atomic bool paused;
+    /* Written by the acceptor and the ingress thread. */
+    _Atomic uint32_t connections;
+    _Atomic uint32_t connections_opened; /* the ordinal of the newest */
+    _Atomic uint64_t connections_refused;
+
+    struct cg_cell *next; /* registry's */
+    _Atomic uint32_t references;
+};
+
+struct cg_registry;
+
+CG_MUST_USE bool cg_registry_new(struct cg_spool *spool, unsigned ingress_threads,
+                                 uint64_t default_window_ns, struct cg_registry **ret_registry,
+                                 struct cg_error *err);
+/* All other references are gone. */
+void cg_registry_free(struct cg_registry *registry);
+
+/* Whether the values of a specification are allowed (docs/contract.md section 6); the error begins
+ * with the member's name. Pure. */
+CG_MUST_USE bool cg_cell_spec_check(const struct cg_cell_spec *spec, struct cg_error *err);
+
+/*
+ * Adds a cell: checks the specification, takes up the run's sequence and connection ordinal from
+ * the spool, and chooses its ingress thread. Fails for bad values, an id that is there already, or
+ * a socket path that another cell has. The result is borrowed from the registry.
+ */
+CG_MUST_USE bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *spec,
+                                 uint64_t monotonic_ns, struct cg_cell **ret_cell,
+                                 struct cg_error *err);
+
+struct cg_cell *cg_cell_ref(struct cg_cell *cell);
+void cg_cell_unref(struct cg_cell *cell);
+
+/* Calls `visit` for each cell in the order of registration, with the registry locked: short work.
+ */
+void cg_registry_visit(struct cg_registry *registry,
+                       void (*visit)(void *context, const struct cg_cell *cell), void *context);
+
+/* The keep-alive state at a moment. Pure. */
+enum cg_cell_state cg_cell_state(const struct cg_cell *cell, uint64_t monotonic_ns);
+
+#endif

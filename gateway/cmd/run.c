@@ -1,0 +1,8 @@
+#include "cmd/cmd.h"
+
+int cg_cmd_run(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return CG_EXIT_FAILED;
+}

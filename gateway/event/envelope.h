@@ -1,0 +1,44 @@
+/*
+ * envelope.h - a stamped declaration becomes the bytes of an event. Pure.
+ *
+ * docs/contract.md section 4 (canonical form) and 5 (signed envelope). The bytes are made once, by
+ * copying constant pieces and the few values between them; they are signed, spooled and sent as
+ * they are. No JSON tree, no allocation.
+ */
+#ifndef CELLGATE_ENVELOPE_H
+#define CELLGATE_ENVELOPE_H
+
+#include "cellgate/error.h"
+#include "cellgate/event.h"
+#include "event/sign.h"
+#include "event/stamp.h"
+
+enum { CG_UUID_TEXT_LEN = 36 };
+
+/* What is the same for all events of a gateway. */
+struct cg_envelope;
+
+/*
+ * source, type_prefix (the prefix of guest types) and node are texts of the configuration; they are
+ * copied, and escaped once. Fails if one is too long, is not UTF-8 or there is no memory.
+ */
+CG_MUST_USE bool cg_envelope_new(struct cg_bytes source, struct cg_bytes type_prefix,
+                                 struct cg_bytes node, struct cg_envelope **ret_envelope,
+                                 struct cg_error *err);
+void cg_envelope_free(struct cg_envelope *envelope);
+
+/*
+ * Renders the event of one guest declaration as it goes out: signed by `signer` inside its
+ * transport event, or unsigned (without a null traceparent) where the signer's mode is off.
+ *
+ * `out` has room for CG_EVENT_BYTES_MAX bytes. Returns the length, and fills *ret_meta; returns 0,
+ * with *ret_meta untouched, if signing failed (the caller counts the event as dropped). The
+ * envelope may be shared by threads, the signer not.
+ */
+CG_MUST_USE size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *signer,
+                                     const struct cg_stamp *stamp,
+                                     const struct cg_declaration *declaration,
+                                     const char uuid[CG_UUID_TEXT_LEN], char *out,
+                                     struct cg_event_meta *ret_meta);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * keys.h - loading signing keys, refusing what is unclear, wiping. docs/contract.md section 5.
+ *
+ * Does I/O (key files) and reads the environment. No function puts a byte of a key into an error, a
+ * log line or unlocked memory; every refusal names the variable or file. Not thread-safe: used at
+ * start and at reload.
+ */
+#ifndef CELLGATE_KEYS_H
+#define CELLGATE_KEYS_H
+
+#include "cellgate/bytes.h"
+#include "cellgate/error.h"
+#include "event/sign.h"
+
+/* Mode, kid and key bytes, in memory that is locked and left out of core dumps. */
+struct cg_signing_key;
+
+/* What a configuration file or the command line says of signing; NULL members were not said. */
+struct cg_key_request {
+    const char *mode; /* "off", "hmac-sha256", "hmac", "ed25519" */
+    const char *kid;
+    const char
+        *key_file; /* base64url text; a bare name is looked up in $CREDENTIALS_DIRECTORY too */
+};
+
+/*
+ * Loads the key that `request` and the environment name together. Refuses, among others: an unknown
+ * mode, a mode without kid or key, key material present while the mode is off (a variable that is
+ * set but empty counts), both keys at once, a wrong length, the two families of variables or file
+ * and environment saying different things. `getenv_fn` is getenv, or a test's. *ret_warning is set
+ * to a static text (or NULL) for what is accepted with a warning (short HMAC key).
+ */
+CG_MUST_USE bool cg_signing_key_load(const struct cg_key_request *request,
+                                     char *(*getenv_fn)(const char *name),
+                                     struct cg_signing_key **ret_key, const char **ret_warning,
+                                     struct cg_error *err);
+/* Wipes and frees; NULL is fine. */
+void cg_signing_key_free(struct cg_signing_key *key);
+
+enum cg_signing_mode cg_signing_key_mode(const struct cg_signing_key *key);
+struct cg_bytes cg_signing_key_kid(const struct cg_signing_key *key);
+/* The raw key bytes; for cg_signer_new only. */
+struct cg_bytes cg_signing_key_bytes(const struct cg_signing_key *key);
+
+/* Unpadded or padded base64url, strict otherwise (no '+' or '/', unused bits zero). Writes at most
+ * `max` bytes; fails without saying more, since the text is a secret. */
+CG_MUST_USE bool cg_base64url_decode(struct cg_bytes text, uint8_t *out, size_t max,
+                                     size_t *ret_len);
+/* Writes base64url without padding; `out` has room for (4 * len + 2) / 3. Returns the length. */
+size_t cg_base64url_encode(struct cg_bytes bytes, char *out);
+
+#endif

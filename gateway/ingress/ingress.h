@@ -1,0 +1,49 @@
+/*
+ * ingress.h - the guests' side: sockets, the acceptor thread, and the threads that read.
+ *
+ * docs/contract.md section 1. Each cell has one listening socket <vsock_uds_base>_9001, made by
+ * listening.h. The acceptor does nothing but accept and hand over, because a VMM connects with a
+ * blocking connect on its device thread. A cell is read by one ingress thread, always the same,
+ * which does the whole way: read, frame, decode, stamp, envelope, sign, spool.
+ */
+#ifndef CELLGATE_INGRESS_H
+#define CELLGATE_INGRESS_H
+
+#include "cells/registry.h"
+#include "event/envelope.h"
+#include "event/keys.h"
+#include "spool/spool.h"
+
+struct cg_ingress;
+
+struct cg_ingress_config {
+    unsigned threads;
+    uint32_t connections_max;   /* per cell */
+    uint64_t frames_per_second; /* per cell; 0: unlimited */
+    uint64_t frames_burst;
+    uint64_t frame_deadline_ns; /* for a frame begun */
+    uint64_t partial_bytes_max; /* for all partly read frames together */
+    uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
+    struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
+    const struct cg_clock *clock;
+};
+
+/* Starts the acceptor and the ingress threads; no cell yet. Everything is borrowed until stop. */
+CG_MUST_USE bool cg_ingress_start(const struct cg_ingress_config *config,
+                                  const struct cg_envelope *envelope,
+                                  const struct cg_signing_key *key, struct cg_spool *spool,
+                                  struct cg_ingress **ret_ingress, struct cg_error *err);
+
+/* Binds and listens for a cell; on return a guest can connect. Any thread. */
+CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell,
+                                   struct cg_error *err);
+
+/* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
+ * is nothing more or `deadline_ns` (monotonic) passes, appends it, and closes the connections. */
+void cg_ingress_drain(struct cg_ingress *ingress, uint64_t deadline_ns);
+
+/* Ends the threads and frees; after cg_ingress_drain, or without it when nothing may be waited for.
+ */
+void cg_ingress_stop(struct cg_ingress *ingress);
+
+#endif

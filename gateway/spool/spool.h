@@ -1,0 +1,154 @@
+/*
+ * spool.h - the only hand-over between those who make events and those who export them.
+ *
+ * An append-only log of records in segment files (or memfds where no directory is configured), one
+ * order for all, one position for each reader. docs/contract.md section 7: at least once, in order,
+ * the same bytes on each try.
+ *
+ * Writers. Each appending thread has a writer. It renders events into the writer's block, where
+ * they also stay for readers that keep up: an event is copied once, into the kernel.
+ * cg_spool_writer_commit writes all staged events to the segment with one write, gives them their
+ * indices, and publishes them. A killed process loses nothing that was committed; a power cut loses
+ * at most what the sync mode allows.
+ *
+ * Readers. A reader belongs to one thread. peek borrows the next events without moving; ack moves.
+ * Positions are saved by the group commit and at close, so a crash repeats events, never skips
+ * them.
+ *
+ * Runs. The spool remembers for each open run the last sequence and connection that were committed,
+ * also over a restart: they stand at the head of each segment and in the records behind it.
+ */
+#ifndef CELLGATE_SPOOL_H
+#define CELLGATE_SPOOL_H
+
+#include "cellgate/clock.h"
+#include "cellgate/error.h"
+#include "cellgate/event.h"
+#include "cellgate/exporter.h"
+#include "cellgate/metrics.h"
+
+struct cg_spool;
+struct cg_spool_run;
+struct cg_spool_writer;
+struct cg_spool_reader;
+
+enum cg_spool_sync { CG_SPOOL_SYNC_ALWAYS, CG_SPOOL_SYNC_INTERVAL, CG_SPOOL_SYNC_NEVER };
+enum cg_spool_when_full { CG_SPOOL_FULL_PAUSE, CG_SPOOL_FULL_DROP_OLDEST };
+
+struct cg_spool_config {
+    const char *dir; /* NULL: in memory */
+    uint64_t bytes_max;
+    uint64_t segment_bytes; /* 0: chosen from bytes_max */
+    enum cg_spool_sync sync;
+    uint64_t sync_interval_ns;
+    enum cg_spool_when_full when_full;
+    const struct cg_clock *clock;
+};
+
+/* What recovery found; the caller logs it. */
+struct cg_spool_recovery {
+    uint64_t records;
+    uint64_t torn_bytes;       /* cut off behind the last whole record */
+    uint64_t damaged_segments; /* kept aside under another name */
+    uint64_t first_index, next_index;
+};
+
+/* Opens or makes the spool and starts the committer thread. Fails for what the operator must mend
+ * (no directory, no permission, another process has it), never for damaged data. */
+CG_MUST_USE bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_spool,
+                               struct cg_spool_recovery *ret_recovery, struct cg_error *err);
+/* Syncs, saves positions, stops the committer. All writers and readers are closed before. */
+void cg_spool_close(struct cg_spool *spool);
+
+/* --- runs (any thread) --- */
+
+/* The run's state, as recovered or new (sequence 0). Fails without memory. */
+CG_MUST_USE bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_id,
+                                   struct cg_bytes run_id, struct cg_spool_run **ret_run,
+                                   struct cg_error *err);
+/* The run has ended: it is not carried into later segments. No event of it is staged any more. */
+void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run);
+/* Last committed values; 0 for none. */
+uint64_t cg_spool_run_sequence(const struct cg_spool_run *run);
+uint32_t cg_spool_run_connection(const struct cg_spool_run *run);
+
+/* --- writers --- */
+
+enum cg_append {
+    CG_APPEND_DONE,
+    CG_APPEND_FULL,   /* at bytes_max: still staged, commit again when there is room */
+    CG_APPEND_FAILED, /* the disk refused (see err): still staged, commit again later */
+};
+
+CG_MUST_USE bool cg_spool_writer_open(struct cg_spool *spool, struct cg_spool_writer **ret_writer,
+                                      struct cg_error *err);
+/* What is staged and not committed is lost; commit before. */
+void cg_spool_writer_close(struct cg_spool_writer *writer);
+
+/* Room for one event of up to CG_EVENT_BYTES_MAX bytes. NULL: the block is full; commit first
+ * (after a commit that was DONE it is never NULL). */
+char *cg_spool_writer_begin(struct cg_spool_writer *writer);
+/* Stages the event that was rendered there. `meta` is copied. Calling begin again without end
+ * abandons what was rendered. */
+void cg_spool_writer_end(struct cg_spool_writer *writer, size_t len,
+                         const struct cg_event_meta *meta, struct cg_spool_run *run);
+size_t cg_spool_writer_staged(const struct cg_spool_writer *writer); /* events */
+
+/* Publishes all staged events, in order, and wakes readers whose wait is over. */
+CG_MUST_USE enum cg_append cg_spool_writer_commit(struct cg_spool_writer *writer,
+                                                  struct cg_error *err);
+
+/* --- readers --- */
+
+/* A reader named `name` (letters, digits, '-', '_', '.') starts at its saved position, or at the
+ * oldest record kept. Segments are kept until every reader has passed them. */
+CG_MUST_USE bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
+                                      struct cg_spool_reader **ret_reader, struct cg_error *err);
+void cg_spool_reader_close(struct cg_spool_reader *reader);
+
+/*
+ * Waits until `events` events or `bytes` bytes lie behind the reader's position, or the monotonic
+ * clock passes `deadline_ns` (UINT64_MAX: none), or cg_spool_reader_interrupt. Returns whether at
+ * least one event is there.
+ */
+bool cg_spool_reader_wait(struct cg_spool_reader *reader, uint64_t events, uint64_t bytes,
+                          uint64_t deadline_ns);
+/* Any thread: makes the wait in progress, or the next one, return. */
+void cg_spool_reader_interrupt(struct cg_spool_reader *reader);
+
+/*
+ * Borrows the events behind the position: at most events_max (<= CG_SPOOL_PEEK_EVENTS_MAX), and at
+ * most bytes_max bytes but always at least one event if there is one. Valid until the next peek or
+ * close. A batch of 0 events: nothing there. Damage is skipped and counted; it fails only when the
+ * disk does, and may then be called again.
+ */
+enum { CG_SPOOL_PEEK_EVENTS_MAX = 65536 };
+CG_MUST_USE bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max,
+                                      uint64_t bytes_max, struct cg_batch *ret_batch,
+                                      struct cg_error *err);
+/* Moves the position behind the first `count` events of the last peek that are not yet acked. */
+void cg_spool_reader_ack(struct cg_spool_reader *reader, uint64_t count);
+
+struct cg_spool_backlog {
+    uint64_t events;
+    uint64_t bytes;              /* of records */
+    uint64_t oldest_received_ns; /* real time; 0 without backlog */
+    uint64_t acked_index;        /* everything below it is acknowledged */
+};
+/* Any thread. */
+void cg_spool_reader_backlog(struct cg_spool_reader *reader, struct cg_spool_backlog *ret_backlog);
+
+/* --- health (any thread) --- */
+
+struct cg_spool_status {
+    uint64_t bytes, bytes_max;
+    uint64_t segments;
+    uint64_t next_index;
+    double seconds_until_full; /* infinity when it does not grow */
+    bool appendable;           /* false after a failed append, until one succeeds */
+    char last_error[CG_ERROR_TEXT_MAX];
+};
+void cg_spool_status(struct cg_spool *spool, struct cg_spool_status *ret_status);
+const struct cg_histogram *cg_spool_sync_durations(const struct cg_spool *spool);
+
+#endif
