@@ -36,9 +36,10 @@ bool cg_buf_reserve(struct cg_buf *buf, size_t extra)
         return false;
     }
     size_t cap = buf->cap < BUF_FIRST_BYTES ? BUF_FIRST_BYTES : buf->cap;
-    while (cap < buf->len + extra) {
-        cap = cap > buf->max / 2 ? buf->max : cap * 2;
+    while (cap < buf->len + extra && cap < buf->max) {
+        cap *= 2;
     }
+    cap = cap < buf->max ? cap : buf->max;
     char *data = realloc(buf->data, cap);
     if (data == NULL) {
         buf->failed = true;
