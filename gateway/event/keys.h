@@ -19,6 +19,10 @@ struct cg_signing_key;
 struct cg_key_request {
     const char *mode; /* "off", "hmac-sha256", "hmac", "ed25519" */
     const char *kid;
+    /* In place of `kid` where data is not NULL: the exact bytes, valid UTF-8, which may be none at
+     * all or hold NUL (`cellgate sign --kid-json`); the rule against blank kids is for the others.
+     */
+    struct cg_bytes kid_exact;
     const char
         *key_file; /* base64url text; a bare name is looked up in $CREDENTIALS_DIRECTORY too */
 };
