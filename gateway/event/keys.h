@@ -46,11 +46,4 @@ struct cg_bytes cg_signing_key_kid(const struct cg_signing_key *key);
 /* The raw key bytes; for cg_signer_new only. */
 struct cg_bytes cg_signing_key_bytes(const struct cg_signing_key *key);
 
-/* Unpadded or padded base64url, strict otherwise (no '+' or '/', unused bits zero). Writes at most
- * `max` bytes; fails without saying more, since the text is a secret. */
-CG_MUST_USE bool cg_base64url_decode(struct cg_bytes text, uint8_t *out, size_t max,
-                                     size_t *ret_len);
-/* Writes base64url without padding; `out` has room for (4 * len + 2) / 3. Returns the length. */
-size_t cg_base64url_encode(struct cg_bytes bytes, char *out);
-
 #endif
