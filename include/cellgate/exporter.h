@@ -75,6 +75,11 @@ struct cg_exporter_ops {
     /* The default limits of a batch, which the operator may change. */
     uint64_t batch_events;
     uint64_t batch_bytes;
+    /* How many events one deliver may get with this configuration, whatever the operator's batch
+     * limits say: 1 where the protocol acknowledges single events (cloudevents-http, mode single).
+     * Whoever builds a delivery's configuration takes the lesser of the two. 0: no limit of its
+     * own. Optional. No I/O. */
+    uint64_t (*batch_events_max)(const void *config);
 
     /* Makes the instance. Fails only for what the operator must mend (a missing file, a bad
      * certificate): an unreachable destination is a verdict of deliver. */
@@ -88,6 +93,9 @@ struct cg_exporter_ops {
     void (*cancel)(void *exporter);
     /* Any thread: files were rotated or replaced; take them up before the next batch. Optional. */
     void (*reopen)(void *exporter);
+    /* Any thread, between open and close: when the client certificate in use ends, in seconds of
+     * real time; 0 without one. For tls_certificate_expiry_timestamp_seconds. Optional. */
+    uint64_t (*certificate_expiry_s)(const void *exporter);
     void (*close)(void *exporter);
 };
 
