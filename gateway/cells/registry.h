@@ -63,12 +63,19 @@ struct cg_cell {
     _Atomic uint32_t connections_opened; /* the ordinal of the newest */
     _Atomic uint64_t connections_refused;
 
-    struct cg_cell *next; /* registry's */
+    /* The registry's, under its lock. */
+    struct cg_cell *next;         /* in the order of registration */
+    struct cg_cell *by_id_next;   /* in the same bucket */
+    struct cg_cell *by_path_next; /* likewise */
     _Atomic uint32_t references;
 };
 
 struct cg_registry;
 
+/* Any thread may use a registry; it has one lock, held for short work only. */
+enum { CG_REGISTRY_CELLS_MAX = 1 << 20 };
+
+/* The spool is borrowed until the registry is freed and every cell is gone. */
 CG_MUST_USE bool cg_registry_new(struct cg_spool *spool, unsigned ingress_threads,
                                  uint64_t default_window_ns, struct cg_registry **ret_registry,
                                  struct cg_error *err);

@@ -16,15 +16,19 @@
 
 struct cg_ingress;
 
+/* Copied at start; what it points at is borrowed until stop. */
 struct cg_ingress_config {
     unsigned threads;
     uint32_t connections_max;   /* per cell */
     uint64_t frames_per_second; /* per cell; 0: unlimited */
     uint64_t frames_burst;
     uint64_t frame_deadline_ns; /* for a frame begun */
-    uint64_t partial_bytes_max; /* for all partly read frames together */
+    uint64_t partial_bytes_max; /* for all partly read frames together; each thread has its share */
     uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
+    /* File that remembers the sockets made (sockets_made.h), so that a start after a crash may
+     * remove them; NULL: none, and then a socket file that is there already is always an error. */
+    const char *sockets_record;
     const struct cg_clock *clock;
 };
 
@@ -37,6 +41,9 @@ CG_MUST_USE bool cg_ingress_start(const struct cg_ingress_config *config,
 /* Binds and listens for a cell; on return a guest can connect. Any thread. */
 CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell,
                                    struct cg_error *err);
+
+/* Guest connections open now, for the gauge. Any thread. */
+uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more or `deadline_ns` (monotonic) passes, appends it, and closes the connections. */
