@@ -1,0 +1,329 @@
+#include "cells/registry.h"
+
+#include "cellgate/buf.h"
+#include "cellgate/cleanup.h"
+#include "cellgate/limits.h"
+#include "cells/silence.h"
+#include "event/json_write.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum {
+    BUCKETS_INITIAL = 64, /* a power of two; doubled when there are as many cells */
+    SOCKET_MODE_DEFAULT = 0600,
+    LABELS_JSON_BYTES_MAX =
+        CG_LABELS_MAX * (2 * CG_LABEL_BYTES_MAX * CG_JSON_ESCAPE_GROWTH + 6) + 2,
+};
+
+struct cg_registry {
+    struct cg_spool *spool;
+    uint64_t default_window_ns;
+    unsigned threads;
+
+    pthread_mutex_t lock; /* covers all below */
+    struct cg_cell *first;
+    struct cg_cell **last_next; /* where the next cell's address goes */
+    size_t cells;
+    size_t buckets;
+    struct cg_cell **by_id;
+    struct cg_cell **by_path;
+    size_t cells_of_thread[]; /* `threads` counts */
+};
+
+/* --- hashing --- */
+
+/* FNV-1a. Ids and paths come from the configuration or the supervisor, not from guests. */
+static uint64_t hash(struct cg_bytes text)
+{
+    uint64_t value = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < text.len; i++) {
+        value = (value ^ (unsigned char)text.data[i]) * UINT64_C(0x100000001b3);
+    }
+    return value ^ (value >> 32);
+}
+
+static struct cg_cell **id_bucket(const struct cg_registry *registry, struct cg_bytes id)
+{
+    return &registry->by_id[hash(id) & (registry->buckets - 1)];
+}
+
+static struct cg_cell **path_bucket(const struct cg_registry *registry, const char *path)
+{
+    return &registry->by_path[hash(cg_bytes_str(path)) & (registry->buckets - 1)];
+}
+
+static void index_cell(struct cg_registry *registry, struct cg_cell *cell)
+{
+    struct cg_cell **bucket = id_bucket(registry, cell->identity.cell_id);
+    cell->by_id_next = *bucket;
+    *bucket = cell;
+    bucket = path_bucket(registry, cell->vsock_uds_base);
+    cell->by_path_next = *bucket;
+    *bucket = cell;
+}
+
+static bool grow(struct cg_registry *registry, size_t buckets, struct cg_error *err)
+{
+    struct cg_cell **by_id = calloc(buckets, sizeof(struct cg_cell *));
+    struct cg_cell **by_path = calloc(buckets, sizeof(struct cg_cell *));
+    if (by_id == NULL || by_path == NULL) {
+        free(by_id);
+        free(by_path);
+        return cg_error_set(err, "out of memory for %zu cells", buckets);
+    }
+    free(registry->by_id);
+    free(registry->by_path);
+    registry->by_id = by_id;
+    registry->by_path = by_path;
+    registry->buckets = buckets;
+    for (struct cg_cell *cell = registry->first; cell != NULL; cell = cell->next) {
+        index_cell(registry, cell);
+    }
+    return true;
+}
+
+/* --- making a cell --- */
+
+static int compare_pairs(const void *a, const void *b)
+{
+    return strcmp(((const struct cg_pair *)a)->key, ((const struct cg_pair *)b)->key);
+}
+
+/* The labels as a JSON object with its keys sorted by byte value; nothing for no labels. */
+static bool render_labels(struct cg_pairs labels, struct cg_buf *out)
+{
+    if (labels.count == 0) {
+        return true;
+    }
+    struct cg_pair sorted[CG_LABELS_MAX];
+    memcpy(sorted, labels.items, labels.count * sizeof(*sorted));
+    qsort(sorted, labels.count, sizeof(*sorted), compare_pairs);
+    for (size_t i = 0; i < labels.count; i++) {
+        cg_buf_append_char(out, i == 0 ? '{' : ',');
+        cg_json_append_string(out, cg_bytes_str(sorted[i].key));
+        cg_buf_append_char(out, ':');
+        cg_json_append_string(out, cg_bytes_str(sorted[i].value));
+    }
+    return cg_buf_append_char(out, '}');
+}
+
+/* Copies bytes to *at and moves it behind them. */
+static struct cg_bytes place(char **at, struct cg_bytes bytes)
+{
+    char *start = *at;
+    if (bytes.len > 0) {
+        memcpy(start, bytes.data, bytes.len);
+    }
+    *at += bytes.len;
+    return cg_bytes(start, bytes.len);
+}
+
+static struct cg_bytes place_escaped(char **at, struct cg_bytes text)
+{
+    char *start = *at;
+    size_t len = cg_json_escape(text, start);
+    *at += len;
+    return cg_bytes(start, len);
+}
+
+/* One block of memory for a cell and its texts: thousands of cells idle most of the time. */
+static struct cg_cell *new_cell(const struct cg_cell_spec *spec, struct cg_bytes labels_json)
+{
+    struct cg_bytes cell_id = cg_bytes_str(spec->cell_id);
+    struct cg_bytes run_id = cg_bytes_str(spec->run_id);
+    struct cg_bytes hash_text = cg_bytes_str(spec->spec_signature_hash);
+    struct cg_bytes traceparent = cg_bytes_str(spec->traceparent);
+    struct cg_bytes base = cg_bytes(spec->vsock_uds_base, strlen(spec->vsock_uds_base) + 1);
+    struct cg_cell *cell = calloc(1, sizeof(*cell) + base.len + cell_id.len + run_id.len +
+                                         cg_json_escaped_len(hash_text) +
+                                         cg_json_escaped_len(traceparent) + labels_json.len);
+    if (cell == NULL) {
+        return NULL;
+    }
+    char *at = (char *)(cell + 1);
+    cell->vsock_uds_base = place(&at, base).data;
+    cell->identity = (struct cg_run_identity){
+        .cell_id = place(&at, cell_id),
+        .run_id = place(&at, run_id),
+        .spec_hash_json = place_escaped(&at, hash_text),
+        .traceparent_json = place_escaped(&at, traceparent),
+        .labels_json = place(&at, labels_json),
+    };
+    cell->socket_mode = spec->socket_mode == 0 ? SOCKET_MODE_DEFAULT : (mode_t)spec->socket_mode;
+    cell->socket_uid = spec->owner.present ? (uid_t)spec->owner.first : (uid_t)-1;
+    cell->socket_gid = spec->owner.present ? (gid_t)spec->owner.last : (gid_t)-1;
+    atomic_init(&cell->references, 1);
+    return cell;
+}
+
+struct cg_cell *cg_cell_ref(struct cg_cell *cell)
+{
+    atomic_fetch_add_explicit(&cell->references, 1, memory_order_relaxed);
+    return cell;
+}
+
+void cg_cell_unref(struct cg_cell *cell)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&cell->references, 1, memory_order_acq_rel);
+    CG_ASSERT(before > 0);
+    if (before == 1) {
+        free(cell);
+    }
+}
+
+/* --- the registry --- */
+
+bool cg_registry_new(struct cg_spool *spool, unsigned ingress_threads, uint64_t default_window_ns,
+                     struct cg_registry **ret_registry, struct cg_error *err)
+{
+    CG_ASSERT(ingress_threads > 0);
+    struct cg_registry *registry =
+        calloc(1, sizeof(*registry) + ingress_threads * sizeof(registry->cells_of_thread[0]));
+    if (registry == NULL) {
+        return cg_error_set(err, "out of memory for the cells");
+    }
+    registry->spool = spool;
+    registry->default_window_ns = default_window_ns;
+    registry->threads = ingress_threads;
+    registry->last_next = &registry->first;
+    if (!grow(registry, BUCKETS_INITIAL, err)) {
+        free(registry);
+        return false;
+    }
+    (void)pthread_mutex_init(&registry->lock, NULL);
+    *ret_registry = registry;
+    return true;
+}
+
+void cg_registry_free(struct cg_registry *registry)
+{
+    for (struct cg_cell *cell = registry->first; cell != NULL;) {
+        struct cg_cell *next = cell->next;
+        cg_cell_unref(cell);
+        cell = next;
+    }
+    (void)pthread_mutex_destroy(&registry->lock);
+    free(registry->by_id);
+    free(registry->by_path);
+    free(registry);
+}
+
+static bool check_free(const struct cg_registry *registry, const struct cg_cell_spec *spec,
+                       struct cg_error *err)
+{
+    if (registry->cells >= CG_REGISTRY_CELLS_MAX) {
+        return cg_error_set(err, "cell_id: there are %d cells already, which is the limit",
+                            CG_REGISTRY_CELLS_MAX);
+    }
+    struct cg_bytes id = cg_bytes_str(spec->cell_id);
+    for (struct cg_cell *cell = *id_bucket(registry, id); cell != NULL; cell = cell->by_id_next) {
+        if (cg_bytes_equal(cell->identity.cell_id, id)) {
+            return cg_error_set(err, "cell_id: %s is registered already, for run %.*s",
+                                spec->cell_id, CG_BYTES_ARG(cell->identity.run_id));
+        }
+    }
+    for (struct cg_cell *cell = *path_bucket(registry, spec->vsock_uds_base); cell != NULL;
+         cell = cell->by_path_next) {
+        if (strcmp(cell->vsock_uds_base, spec->vsock_uds_base) == 0) {
+            return cg_error_set(err, "vsock_uds_base: %s belongs to cell %.*s",
+                                spec->vsock_uds_base, CG_BYTES_ARG(cell->identity.cell_id));
+        }
+    }
+    return true;
+}
+
+static unsigned least_busy_thread(const struct cg_registry *registry)
+{
+    unsigned least = 0;
+    for (unsigned i = 1; i < registry->threads; i++) {
+        if (registry->cells_of_thread[i] < registry->cells_of_thread[least]) {
+            least = i;
+        }
+    }
+    return least;
+}
+
+static bool add_locked(struct cg_registry *registry, const struct cg_cell_spec *spec,
+                       uint64_t monotonic_ns, struct cg_cell **ret_cell, struct cg_error *err)
+{
+    if (!check_free(registry, spec, err)) {
+        return false;
+    }
+    if (registry->cells >= registry->buckets && !grow(registry, registry->buckets * 2, err)) {
+        return false;
+    }
+    cg_auto_buf struct cg_buf labels;
+    cg_buf_init(&labels, LABELS_JSON_BYTES_MAX);
+    if (!render_labels(spec->labels, &labels)) {
+        return cg_error_set(err, "labels: out of memory");
+    }
+    struct cg_cell *cell = new_cell(spec, cg_buf_bytes(&labels));
+    if (cell == NULL) {
+        return cg_error_set(err, "out of memory for cell %s", spec->cell_id);
+    }
+    if (!cg_spool_run_open(registry->spool, cell->identity.cell_id, cell->identity.run_id,
+                           &cell->run, err)) {
+        cg_cell_unref(cell);
+        return false;
+    }
+    cell->keepalive_window_ns =
+        spec->keepalive_window_ns == 0 ? registry->default_window_ns : spec->keepalive_window_ns;
+    cell->registered_ns = monotonic_ns;
+    cell->ingress_thread = least_busy_thread(registry);
+    registry->cells_of_thread[cell->ingress_thread]++;
+    atomic_init(&cell->sequence, cg_spool_run_sequence(cell->run));
+    atomic_init(&cell->connections_opened, cg_spool_run_connection(cell->run));
+
+    *registry->last_next = cell;
+    registry->last_next = &cell->next;
+    registry->cells++;
+    index_cell(registry, cell);
+    *ret_cell = cell;
+    return true;
+}
+
+bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *spec,
+                     uint64_t monotonic_ns, struct cg_cell **ret_cell, struct cg_error *err)
+{
+    if (!cg_cell_spec_check(spec, err)) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&registry->lock);
+    bool added = add_locked(registry, spec, monotonic_ns, ret_cell, err);
+    (void)pthread_mutex_unlock(&registry->lock);
+    return added;
+}
+
+void cg_registry_visit(struct cg_registry *registry,
+                       void (*visit)(void *context, const struct cg_cell *cell), void *context)
+{
+    (void)pthread_mutex_lock(&registry->lock);
+    for (const struct cg_cell *cell = registry->first; cell != NULL; cell = cell->next) {
+        visit(context, cell);
+    }
+    (void)pthread_mutex_unlock(&registry->lock);
+}
+
+/* --- the state of a cell --- */
+
+const char *cg_cell_state_name(enum cg_cell_state state)
+{
+    static const char *const names[CG_CELL_STATE_COUNT] = {
+        [CG_CELL_WAITING] = "waiting", [CG_CELL_LIVE] = "live",     [CG_CELL_IDLE] = "idle",
+        [CG_CELL_SILENT] = "silent",   [CG_CELL_PAUSED] = "paused",
+    };
+    CG_ASSERT(state < CG_CELL_STATE_COUNT);
+    return names[state];
+}
+
+enum cg_cell_state cg_cell_state(const struct cg_cell *cell, uint64_t monotonic_ns)
+{
+    const struct cg_silence_facts facts = {
+        .window_ns = cell->keepalive_window_ns,
+        .last_frame_ns = atomic_load_explicit(&cell->last_frame_ns, memory_order_relaxed),
+        .connections = atomic_load_explicit(&cell->connections, memory_order_relaxed),
+        .paused = atomic_load_explicit(&cell->paused, memory_order_relaxed),
+    };
+    return cg_silence_state(&facts, monotonic_ns);
+}
