@@ -61,6 +61,7 @@ struct cg_delivery_status {
     char
         last_error[CG_VERDICT_DETAIL_MAX]; /* as the peer's words may be in it: escape when shown */
     uint64_t last_error_realtime_ns;       /* 0: none */
+    uint64_t certificate_expiry_s;         /* real time; 0 without a client certificate */
     struct cg_spool_backlog backlog;
 };
 

@@ -10,6 +10,7 @@
 
 #include "cells/registry.h"
 #include "delivery/delivery.h"
+#include "ingress/ingress.h"
 #include "spool/spool.h"
 
 #include <stdatomic.h>
@@ -21,8 +22,8 @@ struct cg_gateway_view {
     const char *node;
     const char *version;
     _Atomic int phase; /* enum cg_phase */
-    _Atomic bool reload_failed;
     uint64_t started_realtime_ns;
+    struct cg_ingress *_Atomic ingress; /* NULL until it is started */
     struct cg_registry *registry;
     struct cg_spool *spool;
     struct cg_delivery *const *deliveries;

@@ -1,0 +1,210 @@
+#include "http/health.h"
+
+#include "cellgate/limits.h"
+#include "cellgate/log.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *phase_name(int phase)
+{
+    static const char *const names[] = {
+        [CG_PHASE_STARTING] = "starting",
+        [CG_PHASE_READY] = "ready",
+        [CG_PHASE_DRAINING] = "draining",
+    };
+    return names[phase];
+}
+
+static bool is_ready(const struct cg_gateway_view *view, const struct cg_spool_status *spool)
+{
+    return atomic_load(&view->phase) == CG_PHASE_READY && spool->appendable;
+}
+
+static bool in_trouble(const struct cg_delivery_status *exporter)
+{
+    return exporter->state == CG_DELIVERY_BACKOFF || exporter->state == CG_DELIVERY_HOLDING;
+}
+
+void cg_health_live(const struct cg_gateway_view *view, struct cg_http_answer *answer)
+{
+    (void)view;
+    cg_buf_append_str(&answer->body, "ok\n");
+}
+
+static void check_line(struct cg_buf *out, char mark, const char *name, const char *words)
+{
+    cg_buf_printf(out, "[%c] %s: %s\n", mark, name, words);
+}
+
+/* "?" marks what does not make the gateway unready. */
+static void exporter_line(const struct cg_delivery_status *exporter, struct cg_buf *out)
+{
+    char name[CG_EXPORTER_NAME_BYTES_MAX + sizeof("exporter ")];
+    (void)snprintf(name, sizeof(name), "exporter %s", exporter->name);
+    if (!in_trouble(exporter)) {
+        check_line(out, '+', name, "ok");
+        return;
+    }
+    char error[2 * CG_VERDICT_DETAIL_MAX];
+    (void)cg_text_escape(cg_bytes_str(exporter->last_error), error, sizeof(error));
+    char words[sizeof(error) + 128];
+    (void)snprintf(words, sizeof(words), "%s, %llu events wait: %s",
+                   cg_delivery_state_name(exporter->state),
+                   (unsigned long long)exporter->backlog.events, error);
+    check_line(out, '?', name, words);
+}
+
+void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
+                     struct cg_http_answer *answer)
+{
+    struct cg_spool_status spool;
+    cg_spool_status(view->spool, &spool);
+    int phase = atomic_load(&view->phase);
+    bool ready = is_ready(view, &spool);
+    answer->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (verbose) {
+        check_line(&answer->body, phase == CG_PHASE_READY ? '+' : '-', "gateway",
+                   phase_name(phase));
+        check_line(&answer->body, spool.appendable ? '+' : '-', "spool",
+                   spool.appendable ? "ok" : spool.last_error);
+        for (size_t i = 0; i < view->deliveries_count; i++) {
+            struct cg_delivery_status exporter;
+            cg_delivery_status(view->deliveries[i], &exporter);
+            exporter_line(&exporter, &answer->body);
+        }
+    }
+    cg_buf_append_str(&answer->body, ready ? "ready\n" : "not ready\n");
+}
+
+/* --- the report; cJSON holds numbers as doubles, so counts go in as text --- */
+
+static void add_count(cJSON *object, const char *key, uint64_t value)
+{
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    (void)cJSON_AddRawToObject(object, key, text);
+}
+
+static void add_time(cJSON *object, const char *key, uint64_t realtime_ns)
+{
+    if (realtime_ns == 0) {
+        (void)cJSON_AddNullToObject(object, key);
+        return;
+    }
+    char text[CG_TIME_TEXT_LEN + 1] = {0};
+    cg_time_format(realtime_ns, text);
+    (void)cJSON_AddStringToObject(object, key, text);
+}
+
+/* What a peer may have put into a text is escaped, and so valid UTF-8. */
+static void add_untrusted(cJSON *object, const char *key, const char *text)
+{
+    char escaped[4 * CG_ERROR_TEXT_MAX];
+    if (text[0] == '\0') {
+        (void)cJSON_AddNullToObject(object, key);
+        return;
+    }
+    (void)cg_text_escape(cg_bytes_str(text), escaped, sizeof(escaped));
+    (void)cJSON_AddStringToObject(object, key, escaped);
+}
+
+static void add_spool(cJSON *report, const struct cg_spool_status *spool)
+{
+    cJSON *object = cJSON_AddObjectToObject(report, "spool");
+    (void)cJSON_AddBoolToObject(object, "appendable", spool->appendable);
+    add_count(object, "bytes", spool->bytes);
+    add_count(object, "bytes_max", spool->bytes_max);
+    add_count(object, "segments", spool->segments);
+    add_count(object, "next_index", spool->next_index);
+    if (isinf(spool->seconds_until_full)) {
+        (void)cJSON_AddNullToObject(object, "seconds_until_full");
+    } else {
+        (void)cJSON_AddNumberToObject(object, "seconds_until_full", spool->seconds_until_full);
+    }
+    add_untrusted(object, "last_error", spool->appendable ? "" : spool->last_error);
+}
+
+struct cell_counts {
+    uint64_t now_ns;
+    uint64_t by_state[CG_CELL_STATE_COUNT];
+};
+
+static void count_cell(void *context, const struct cg_cell *cell)
+{
+    struct cell_counts *counts = context;
+    counts->by_state[cg_cell_state(cell, counts->now_ns)]++;
+}
+
+static void add_cells(const struct cg_gateway_view *view, cJSON *report)
+{
+    struct cell_counts counts = {.now_ns = cg_clock_monotonic(view->clock)};
+    cg_registry_visit(view->registry, count_cell, &counts);
+    cJSON *object = cJSON_AddObjectToObject(report, "cells");
+    for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
+        add_count(object, cg_cell_state_name((enum cg_cell_state)state), counts.by_state[state]);
+    }
+}
+
+/* Returns whether any is in trouble. */
+static bool add_exporters(const struct cg_gateway_view *view, cJSON *report)
+{
+    bool trouble = false;
+    cJSON *array = cJSON_AddArrayToObject(report, "exporters");
+    for (size_t i = 0; i < view->deliveries_count; i++) {
+        struct cg_delivery_status status;
+        cg_delivery_status(view->deliveries[i], &status);
+        cJSON *object = cJSON_CreateObject();
+        (void)cJSON_AddItemToArray(array, object);
+        (void)cJSON_AddStringToObject(object, "name", status.name);
+        (void)cJSON_AddStringToObject(object, "type", status.type);
+        (void)cJSON_AddStringToObject(object, "state", cg_delivery_state_name(status.state));
+        (void)cJSON_AddBoolToObject(object, "up", status.up);
+        add_count(object, "delivered_events", status.delivered_events);
+        add_count(object, "dead_lettered_events", status.dead_lettered_events);
+        add_count(object, "rejected_events", status.rejected_events);
+        add_count(object, "backlog_events", status.backlog.events);
+        add_count(object, "backlog_bytes", status.backlog.bytes);
+        add_time(object, "oldest_event_time", status.backlog.oldest_received_ns);
+        add_untrusted(object, "last_error", status.last_error);
+        add_time(object, "last_error_time", status.last_error_realtime_ns);
+        trouble = trouble || in_trouble(&status);
+    }
+    return trouble;
+}
+
+void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer *answer)
+{
+    struct cg_spool_status spool;
+    cg_spool_status(view->spool, &spool);
+    int phase = atomic_load(&view->phase);
+    bool ready = is_ready(view, &spool);
+    cJSON *report = cJSON_CreateObject();
+    cJSON *word = cJSON_AddStringToObject(report, "status", "");
+    (void)cJSON_AddStringToObject(report, "version", view->version);
+    (void)cJSON_AddStringToObject(report, "node", view->node);
+    add_time(report, "started_at", view->started_realtime_ns);
+    add_cells(view, report);
+    add_spool(report, &spool);
+    bool trouble = add_exporters(view, report);
+    const char *status = phase != CG_PHASE_READY ? phase_name(phase)
+                         : !spool.appendable     ? "failing"
+                         : trouble               ? "degraded"
+                                                 : "ok";
+    (void)cJSON_SetValuestring(word, status);
+    char *text = cJSON_Print(report);
+    cJSON_Delete(report);
+
+    answer->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+    answer->content_type = "application/json";
+    if (text == NULL) {
+        answer->body.failed = true;
+        return;
+    }
+    cg_buf_append_str(&answer->body, text);
+    cg_buf_append_char(&answer->body, '\n');
+    cJSON_free(text);
+}
