@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 enum { SETTINGS_MAX = 256, DESCRIPTORS_BESIDE_CELLS = 512, PROBLEMS_BYTES_MAX = 1 << 20 };
@@ -89,6 +90,10 @@ static int run_gateway(const struct cg_config *config)
 {
     sigset_t set;
     block_signals(&set);
+    /* Every file is made with the mode it is meant to have; for a socket nothing but the umask
+     * could take bits away, and the umask is the process's, so it is set once, before there are
+     * threads. */
+    (void)umask(0);
     cg_log_configure((enum cg_log_level)config->log.level, (enum cg_log_format)config->log.format);
     CG_LOG(CG_LOG_INFO, "starting", CG_F_STR("version", CELLGATE_VERSION),
            CG_F_STR("node", config->node), CG_F_U64("cells", config->ingress.cells.count),

@@ -48,7 +48,8 @@ static bool listen_unix(const char *path, int *ret_fd, struct cg_error *err)
     if (is_abandoned(&address)) {
         (void)unlink(path);
     }
-    /* On the descriptor before bind: the file has its mode from the beginning. */
+    /* On the descriptor before bind: the file has its mode (but for the umask) from the beginning.
+     */
     if (fchmod(fd, 0660) != 0 ||
         bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(fd, BACKLOG) != 0) {
@@ -58,11 +59,18 @@ static bool listen_unix(const char *path, int *ret_fd, struct cg_error *err)
     return true;
 }
 
+/* getaddrinfo would take 70000 for 4464. */
+static bool is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    return digits > 0 && digits <= 5 && text[digits] == '\0' && strtoul(text, NULL, 10) <= 65535;
+}
+
 /* Splits "host:port" and "[v6]:port" in place. */
 static bool split_address(char *address, const char **ret_host, const char **ret_port)
 {
     char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address || colon[1] == '\0') {
+    if (colon == NULL || colon == address || !is_port(colon + 1)) {
         return false;
     }
     *colon = '\0';

@@ -9,10 +9,10 @@
 enum { CG_ADDRESS_TEXT_MAX = 128 };
 
 /*
- * Listens on "127.0.0.1:9464", "[::1]:9464", "localhost:9464" or "unix:/path" (mode 0660; a socket
- * file on which nobody listens any more is replaced, nothing else is). Writes the address that was
- * bound, with the port that the kernel chose for port 0, into `ret_name`. The descriptor is
- * non-blocking; the caller closes it.
+ * Listens on "127.0.0.1:9464", "[::1]:9464", "localhost:9464" or "unix:/path" (mode 0660,
+ * less the umask; a socket file on which nobody listens any more is replaced, nothing else is).
+ * Writes the address that was bound, with the port that the kernel chose for port 0, into
+ * `ret_name`. The descriptor is non-blocking; the caller closes it.
  */
 CG_MUST_USE bool cg_http_listen(const char *address, int *ret_fd,
                                 char ret_name[CG_ADDRESS_TEXT_MAX], struct cg_error *err);
