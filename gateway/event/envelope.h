@@ -13,14 +13,21 @@
 #include "event/sign.h"
 #include "event/stamp.h"
 
-enum { CG_UUID_TEXT_LEN = 36 };
+enum {
+    CG_UUID_TEXT_LEN = 36,
+    CG_EVENT_SOURCE_BYTES_MAX = 2048, /* escaped */
+    CG_EVENT_TYPE_PREFIX_BYTES_MAX = 256,
+    CG_EVENT_RUN_BYTES_MAX = 40960, /* what a run's constant texts may take of an event */
+};
 
 /* What is the same for all events of a gateway. */
 struct cg_envelope;
 
 /*
  * source, type_prefix (the prefix of guest types) and node are texts of the configuration; they are
- * copied, and escaped once. Fails if one is too long, is not UTF-8 or there is no memory.
+ * copied, and escaped once. Fails if one is too long, is not UTF-8 or there is no memory; and for a
+ * type prefix with anything but printable ASCII, `"` and `\` excepted: types are matched as they
+ * stand in the JSON.
  */
 CG_MUST_USE bool cg_envelope_new(struct cg_bytes source, struct cg_bytes type_prefix,
                                  struct cg_bytes node, struct cg_envelope **ret_envelope,
@@ -28,12 +35,19 @@ CG_MUST_USE bool cg_envelope_new(struct cg_bytes source, struct cg_bytes type_pr
 void cg_envelope_free(struct cg_envelope *envelope);
 
 /*
+ * True if events of this run fit an event of CG_EVENT_BYTES_MAX, whatever its guest declares.
+ * Allowed ids, hash and labels do, unless labels are full of characters that an escape makes six
+ * times as long: registration refuses those.
+ */
+bool cg_envelope_run_fits(const struct cg_run_identity *run);
+
+/*
  * Renders the event of one guest declaration as it goes out: signed by `signer` inside its
  * transport event, or unsigned (without a null traceparent) where the signer's mode is off.
  *
  * `out` has room for CG_EVENT_BYTES_MAX bytes. Returns the length, and fills *ret_meta; returns 0,
- * with *ret_meta untouched, if signing failed (the caller counts the event as dropped). The
- * envelope may be shared by threads, the signer not.
+ * with *ret_meta untouched, if signing failed or the run does not fit (the caller counts the event
+ * as dropped). The envelope may be shared by threads, the signer not.
  */
 CG_MUST_USE size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *signer,
                                      const struct cg_stamp *stamp,

@@ -1,0 +1,361 @@
+#include "event/envelope.h"
+
+#include "base/utf8.h"
+#include "cellgate/clock.h"
+#include "cellgate/limits.h"
+#include "event/json_write.h"
+#include "event/render.h"
+#include "event/transport.h"
+
+#include <stdlib.h>
+
+enum {
+    NODE_JSON_BYTES_MAX = CG_NODE_BYTES_MAX * CG_JSON_ESCAPE_GROWTH,
+    KID_JSON_BYTES_MAX = CG_KID_BYTES_MAX * CG_JSON_ESCAPE_GROWTH,
+    DECLARED_JSON_BYTES_MAX = CG_DECLARED_TEXT_BYTES_MAX * CG_JSON_ESCAPE_GROWTH,
+    TYPE_SUFFIX_BYTES_MAX = 64, /* docs/contract.md section 4 */
+    /* All literals, numbers, times and ids of a signed event, and the signature, generously. */
+    FIXED_BYTES_MAX = 2048,
+};
+
+/* The bound of an event is proved here, once: cg_envelope_run_fits holds the only variable term. */
+_Static_assert(FIXED_BYTES_MAX + CG_EVENT_SOURCE_BYTES_MAX + CG_EVENT_TYPE_PREFIX_BYTES_MAX +
+                       TYPE_SUFFIX_BYTES_MAX + NODE_JSON_BYTES_MAX + KID_JSON_BYTES_MAX +
+                       2 * DECLARED_JSON_BYTES_MAX + CG_EVENT_RUN_BYTES_MAX + CG_RENDER_SLACK <=
+                   CG_EVENT_BYTES_MAX,
+               "a signed event may be longer than its maximum");
+
+/* Pieces between the values of an event that are the same for all events of the gateway. */
+struct cg_envelope {
+    struct cg_bytes source_to_type; /* `","source":"…","type":"<prefix>` */
+    struct cg_bytes node_to_run;    /* `"node":"…","runId":"` */
+    struct cg_bytes source;         /* within source_to_type, as spans need it */
+    size_t type_prefix_len;         /* at the end of source_to_type */
+    char text[];
+};
+
+/* One event on its way into `out`. */
+struct rendering {
+    const struct cg_envelope *envelope;
+    const struct cg_stamp *stamp;
+    const char *start; /* of the event in transport: spans count from here */
+    struct cg_event_meta meta;
+    struct cg_bytes time; /* where it was written first */
+};
+
+static bool type_prefix_is_plain(struct cg_bytes prefix)
+{
+    for (size_t i = 0; i < prefix.len; i++) {
+        char c = prefix.data[i];
+        if (c < 0x20 || c > 0x7e || c == '"' || c == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_texts(struct cg_bytes source, struct cg_bytes type_prefix, struct cg_bytes node,
+                        struct cg_error *err)
+{
+    if (!cg_utf8_valid(source) || cg_json_escaped_len(source) > CG_EVENT_SOURCE_BYTES_MAX) {
+        return cg_error_set(err, "event source: longer than %d bytes, or not UTF-8",
+                            CG_EVENT_SOURCE_BYTES_MAX);
+    }
+    if (type_prefix.len > CG_EVENT_TYPE_PREFIX_BYTES_MAX || !type_prefix_is_plain(type_prefix)) {
+        return cg_error_set(err,
+                            "event type prefix: longer than %d bytes, or not printable ASCII "
+                            "without quotes and backslashes",
+                            CG_EVENT_TYPE_PREFIX_BYTES_MAX);
+    }
+    if (!cg_utf8_valid(node) || node.len > CG_NODE_BYTES_MAX) {
+        return cg_error_set(err, "node name: longer than %d bytes, or not UTF-8",
+                            CG_NODE_BYTES_MAX);
+    }
+    return true;
+}
+
+bool cg_envelope_new(struct cg_bytes source, struct cg_bytes type_prefix, struct cg_bytes node,
+                     struct cg_envelope **ret_envelope, struct cg_error *err)
+{
+    if (!check_texts(source, type_prefix, node, err)) {
+        return false;
+    }
+    static const char literals[] = "\",\"source\":\"\",\"type\":\"\"node\":\"\",\"runId\":\"";
+    size_t room = sizeof(literals) + cg_json_escaped_len(source) + type_prefix.len +
+                  cg_json_escaped_len(node) + CG_RENDER_SLACK;
+    struct cg_envelope *envelope = malloc(sizeof(*envelope) + room);
+    if (envelope == NULL) {
+        return cg_error_set(err, "no memory for the event template");
+    }
+    char *at = CG_RENDER_LITERAL(envelope->text, "\",\"source\":\"");
+    envelope->source = cg_bytes(at, cg_json_escape(source, at));
+    at = CG_RENDER_LITERAL(at + envelope->source.len, "\",\"type\":\"");
+    at = cg_render_bytes(at, type_prefix);
+    envelope->source_to_type = cg_bytes(envelope->text, (size_t)(at - envelope->text));
+    envelope->type_prefix_len = type_prefix.len;
+
+    char *node_start = at;
+    at = CG_RENDER_LITERAL(at, "\"node\":\"");
+    at += cg_json_escape(node, at);
+    at = CG_RENDER_LITERAL(at, "\",\"runId\":\"");
+    envelope->node_to_run = cg_bytes(node_start, (size_t)(at - node_start));
+    *ret_envelope = envelope;
+    return true;
+}
+
+void cg_envelope_free(struct cg_envelope *envelope)
+{
+    free(envelope);
+}
+
+bool cg_envelope_run_fits(const struct cg_run_identity *run)
+{
+    /* As often as each stands in a signed event. */
+    size_t bytes = 2 * run->cell_id.len + 2 * run->run_id.len + run->spec_hash_json.len +
+                   2 * run->traceparent_json.len + run->labels_json.len;
+    return bytes <= CG_EVENT_RUN_BYTES_MAX;
+}
+
+/* Notes that the text from `from` to `at` is the attribute `which`; returns `at`. */
+static char *note_text(struct rendering *rendering, enum cg_event_text which, const char *from,
+                       char *at)
+{
+    rendering->meta.text[which] = (struct cg_event_span){
+        .offset = (uint16_t)(from - rendering->start),
+        .len = (uint16_t)(at - from),
+    };
+    return at;
+}
+
+static char *write_text(struct rendering *rendering, enum cg_event_text which, char *at,
+                        struct cg_bytes text)
+{
+    return note_text(rendering, which, at, cg_render_bytes(at, text));
+}
+
+/* RFC 3339. The date changes once a second at most, so each thread keeps the last one. */
+static char *write_time(char *at, uint64_t realtime_ns)
+{
+    enum { DATE_LEN = 20 }; /* up to the decimal point */
+    static _Thread_local struct {
+        uint64_t second;
+        char date[CG_TIME_TEXT_LEN];
+    } last = {.second = UINT64_MAX};
+
+    uint64_t second = realtime_ns / CG_NS_PER_S;
+    if (second != last.second) {
+        cg_time_format(second * CG_NS_PER_S, last.date);
+        last.second = second;
+    }
+    uint32_t nanoseconds = (uint32_t)(realtime_ns - second * CG_NS_PER_S);
+    memcpy(at, last.date, DATE_LEN);
+    at[DATE_LEN] = (char)('0' + nanoseconds / 100000000);
+    at = cg_render_eight(at + DATE_LEN + 1, nanoseconds % 100000000);
+    *at++ = 'Z';
+    return at;
+}
+
+/* What a probe source adds to the type, or 0 where it may not become part of an attribute. */
+static size_t write_type_suffix(char *at, struct cg_bytes probe_source)
+{
+    static const char allowed[256] = {
+        ['.'] = '_', ['_'] = '_', ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
+        ['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9', ['a'] = 'a', ['b'] = 'b',
+        ['c'] = 'c', ['d'] = 'd', ['e'] = 'e', ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i',
+        ['j'] = 'j', ['k'] = 'k', ['l'] = 'l', ['m'] = 'm', ['n'] = 'n', ['o'] = 'o', ['p'] = 'p',
+        ['q'] = 'q', ['r'] = 'r', ['s'] = 's', ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w',
+        ['x'] = 'x', ['y'] = 'y', ['z'] = 'z',
+    };
+    if (probe_source.len > TYPE_SUFFIX_BYTES_MAX) {
+        return 0;
+    }
+    for (size_t i = 0; i < probe_source.len; i++) {
+        char c = allowed[(unsigned char)probe_source.data[i]];
+        if (c == 0) {
+            return 0;
+        }
+        at[i] = c;
+    }
+    return probe_source.len;
+}
+
+/* From the first brace to the cell id in `data`. */
+static char *write_head(struct rendering *rendering, char *at, const char *uuid,
+                        struct cg_bytes probe_source)
+{
+    const struct cg_envelope *envelope = rendering->envelope;
+    at = CG_RENDER_LITERAL(at, "{\"specversion\":\"1.0\",\"id\":\"");
+    memcpy(at, uuid, CG_UUID_TEXT_LEN);
+    at = note_text(rendering, CG_TEXT_ID, at, at + CG_UUID_TEXT_LEN);
+
+    char *source = at + (envelope->source.data - envelope->source_to_type.data);
+    at = cg_render_bytes(at, envelope->source_to_type);
+    (void)note_text(rendering, CG_TEXT_SOURCE, source, source + envelope->source.len);
+
+    const char *type = at - envelope->type_prefix_len;
+    size_t suffix = write_type_suffix(at, probe_source);
+    at = suffix > 0 ? at + suffix : CG_RENDER_LITERAL(at, "unrecognised");
+    note_text(rendering, CG_TEXT_TYPE, type, at);
+
+    at = CG_RENDER_LITERAL(at,
+                           "\",\"datacontenttype\":\"application/json\",\"data\":{\"cellId\":\"");
+    return write_text(rendering, CG_TEXT_CELL, at, rendering->stamp->run->cell_id);
+}
+
+/* The longest beginning of valid UTF-8 that is within the limit and cuts no character. */
+static struct cg_bytes cut_text(struct cg_bytes text)
+{
+    if (text.len > CG_DECLARED_TEXT_BYTES_MAX) {
+        text.len = CG_DECLARED_TEXT_BYTES_MAX;
+        while (text.len > 0 && ((unsigned char)text.data[text.len] & 0xc0) == 0x80) {
+            text.len--;
+        }
+    }
+    return text;
+}
+
+static char *write_declared(struct rendering *rendering, enum cg_event_text which, char *at,
+                            struct cg_bytes text)
+{
+    return note_text(rendering, which, at, at + cg_json_escape(cut_text(text), at));
+}
+
+/* `,"truncated":{…}` with the original lengths of the members that were cut; mostly nothing. */
+static char *write_truncated(char *at, const struct cg_declaration *declaration)
+{
+    bool comm = declaration->guest_comm.len > CG_DECLARED_TEXT_BYTES_MAX;
+    bool source = declaration->probe_source.len > CG_DECLARED_TEXT_BYTES_MAX;
+    if (!comm && !source) {
+        return at;
+    }
+    at = CG_RENDER_LITERAL(at, ",\"truncated\":{");
+    if (comm) {
+        at = CG_RENDER_LITERAL(at, "\"guestComm\":");
+        at = cg_render_u64(at, declaration->guest_comm.len);
+    }
+    if (source) {
+        at = comm ? CG_RENDER_LITERAL(at, ",\"probeSource\":")
+                  : CG_RENDER_LITERAL(at, "\"probeSource\":");
+        at = cg_render_u64(at, declaration->probe_source.len);
+    }
+    *at++ = '}';
+    return at;
+}
+
+static char *write_guest(struct rendering *rendering, char *at,
+                         const struct cg_declaration *declaration)
+{
+    at = CG_RENDER_LITERAL(at, "\",\"guest\":{\"guestComm\":\"");
+    at = write_declared(rendering, CG_TEXT_COMM, at, declaration->guest_comm);
+    at = CG_RENDER_LITERAL(at, "\",\"guestMonotonicNs\":");
+    at = cg_render_u64(at, declaration->guest_monotonic_ns);
+    at = CG_RENDER_LITERAL(at, ",\"guestPid\":");
+    at = cg_render_u64(at, declaration->guest_pid);
+    at = CG_RENDER_LITERAL(at, ",\"probeSource\":\"");
+    at = write_declared(rendering, CG_TEXT_PROBE_SOURCE, at, declaration->probe_source);
+    *at++ = '"';
+    at = write_truncated(at, declaration);
+    return CG_RENDER_LITERAL(at, "},");
+}
+
+/* `"host":{…},`: what only the host knows. */
+static char *write_host(struct rendering *rendering, char *at)
+{
+    const struct cg_stamp *stamp = rendering->stamp;
+    const struct cg_run_identity *run = stamp->run;
+    at = CG_RENDER_LITERAL(at, "\"host\":{\"cellId\":\"");
+    at = cg_render_bytes(at, run->cell_id);
+    if (stamp->connection != 0) {
+        at = CG_RENDER_LITERAL(at, "\",\"connection\":");
+        at = cg_render_u64(at, stamp->connection);
+        at = CG_RENDER_LITERAL(at, ",\"hostReceivedAt\":\"");
+    } else {
+        at = CG_RENDER_LITERAL(at, "\",\"hostReceivedAt\":\"");
+    }
+    rendering->time = cg_bytes(at, CG_TIME_TEXT_LEN);
+    at = write_time(at, stamp->received_ns);
+    at = CG_RENDER_LITERAL(at, "\",");
+    if (run->labels_json.len > 0) {
+        at = CG_RENDER_LITERAL(at, "\"labels\":");
+        at = cg_render_bytes(at, run->labels_json);
+        *at++ = ',';
+    }
+    at = cg_render_bytes(at, rendering->envelope->node_to_run);
+    at = write_text(rendering, CG_TEXT_RUN, at, run->run_id);
+    at = CG_RENDER_LITERAL(at, "\",\"sequence\":");
+    at = cg_render_u64(at, stamp->sequence);
+    at = CG_RENDER_LITERAL(at, ",\"specSignatureHash\":\"");
+    at = write_text(rendering, CG_TEXT_SPEC_HASH, at, run->spec_hash_json);
+    return CG_RENDER_LITERAL(at, "\"},");
+}
+
+/* From the run id in `data` to the last brace. */
+static char *write_tail(const struct rendering *rendering, char *at, bool null_traceparent)
+{
+    const struct cg_run_identity *run = rendering->stamp->run;
+    at = CG_RENDER_LITERAL(at, "\"runId\":\"");
+    at = cg_render_bytes(at, run->run_id);
+    at = CG_RENDER_LITERAL(at, "\"},\"time\":\"");
+    memcpy(at, rendering->time.data, CG_TIME_TEXT_LEN);
+    at += CG_TIME_TEXT_LEN;
+    if (run->traceparent_json.len > 0) {
+        at = CG_RENDER_LITERAL(at, "\",\"traceparent\":\"");
+        at = cg_render_bytes(at, run->traceparent_json);
+        return CG_RENDER_LITERAL(at, "\"}");
+    }
+    return null_traceparent ? CG_RENDER_LITERAL(at, "\",\"traceparent\":null}")
+                            : CG_RENDER_LITERAL(at, "\"}");
+}
+
+static char *write_guest_event(struct rendering *rendering, char *at,
+                               const struct cg_declaration *declaration, const char *uuid,
+                               bool null_traceparent)
+{
+    at = write_head(rendering, at, uuid, declaration->probe_source);
+    at = write_guest(rendering, at, declaration);
+    at = write_host(rendering, at);
+    at = CG_RENDER_LITERAL(at, "\"provenance\":\"declared\",");
+    return write_tail(rendering, at, null_traceparent);
+}
+
+size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *signer,
+                         const struct cg_stamp *stamp, const struct cg_declaration *declaration,
+                         const char uuid[CG_UUID_TEXT_LEN], char *out,
+                         struct cg_event_meta *ret_meta)
+{
+    if (!cg_envelope_run_fits(stamp->run)) {
+        return 0;
+    }
+    struct rendering rendering = {
+        .envelope = envelope,
+        .stamp = stamp,
+        .start = out,
+        .meta = {.sequence = stamp->sequence,
+                 .received_ns = stamp->received_ns,
+                 .connection = stamp->connection,
+                 .pid = declaration->guest_pid,
+                 .kind = CG_EVENT_GUEST,
+                 .severity = CG_SEVERITY_INFO},
+    };
+    char *at = out;
+    if (cg_signer_mode(signer) == CG_SIGNING_OFF) {
+        at = write_guest_event(&rendering, at, declaration, uuid, false);
+    } else {
+        at = cg_transport_open(at, cg_bytes(uuid, CG_UUID_TEXT_LEN));
+        at = cg_transport_open_envelope(at);
+        const char *canonical = at;
+        at = write_guest_event(&rendering, at, declaration, uuid, true);
+        at = cg_transport_seal(at, canonical, signer);
+        if (at == NULL) {
+            return 0;
+        }
+        const struct cg_transport_attributes attributes = {
+            .id_json = cg_bytes(uuid, CG_UUID_TEXT_LEN),
+            .time_json = rendering.time,
+            .traceparent_json = stamp->run->traceparent_json,
+        };
+        at = cg_transport_close(at, &attributes);
+    }
+    *ret_meta = rendering.meta;
+    return (size_t)(at - out);
+}
