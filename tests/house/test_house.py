@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from house import metrics_reference
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # A folder may include itself and what stands before it; exporters/ only base/ and the public headers.
@@ -93,6 +95,10 @@ def test_every_counter_has_help_and_advice():
     for name, metric, kind, help_text in families:
         assert len(help_text.strip()) > 10, name
         assert metric.endswith("_total") == (kind == "COUNTER"), metric
+
+
+def test_the_metrics_reference_is_up_to_date():
+    assert (ROOT / "docs/metrics.md").read_text() == metrics_reference.render()
 
 
 def test_every_header_says_what_it_is_and_is_guarded():
