@@ -1,8 +1,118 @@
+/* version.c - `cellgate version`: the program, the libraries it runs with, the exporters in it. */
+#include "cellgate/buf.h"
 #include "cmd/cmd.h"
+#include "event/json_write.h"
+#include "exporters/registry.h"
+
+#include <cbor.h>
+#include <cjson/cJSON.h>
+#include <getopt.h>
+#include <microhttpd.h>
+#include <openssl/crypto.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <yaml.h>
+#include <zlib.h>
+#include <zstd.h>
+
+enum { VERSION_TEXT_BYTES_MAX = 65536, LIBRARIES = 8 };
+
+#define STRINGIFY_(token) #token
+#define STRINGIFY(token)  STRINGIFY_(token)
+
+struct library {
+    const char *name;
+    const char *version;
+};
+
+/* As loaded at run time, which need not be what was compiled against; libcbor does not tell. */
+static void list_libraries(struct library libraries[LIBRARIES])
+{
+    const struct library list[LIBRARIES] = {
+        {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
+        {"libsodium", sodium_version_string()},
+        {"libmicrohttpd", MHD_get_version()},
+        {"libcbor", STRINGIFY(CBOR_MAJOR_VERSION) "." STRINGIFY(CBOR_MINOR_VERSION) "." STRINGIFY(
+                        CBOR_PATCH_VERSION)},
+        {"cjson", cJSON_Version()},
+        {"libyaml", yaml_get_version_string()},
+        {"zlib", zlibVersion()},
+        {"libzstd", ZSTD_versionString()},
+    };
+    memcpy(libraries, list, sizeof(list));
+}
+
+static void append_text(struct cg_buf *out, const struct library *libraries)
+{
+    cg_buf_append_str(out, "cellgate " CELLGATE_VERSION "\n");
+    for (int i = 0; i < LIBRARIES; i++) {
+        cg_buf_printf(out, "%s %s\n", libraries[i].name, libraries[i].version);
+    }
+    for (size_t i = 0; cg_exporters[i] != NULL; i++) {
+        cg_buf_printf(out, "exporter %s\n", cg_exporters[i]->type);
+    }
+}
+
+static void append_json(struct cg_buf *out, const struct library *libraries)
+{
+    cg_buf_append_str(out, "{\"name\":\"cellgate\",\"version\":\"" CELLGATE_VERSION "\","
+                           "\"libraries\":{");
+    for (int i = 0; i < LIBRARIES; i++) {
+        cg_buf_append_str(out, i == 0 ? "" : ",");
+        cg_json_append_string(out, cg_bytes_str(libraries[i].name));
+        cg_buf_append_char(out, ':');
+        cg_json_append_string(out, cg_bytes_str(libraries[i].version));
+    }
+    cg_buf_append_str(out, "},\"exporters\":[");
+    for (size_t i = 0; cg_exporters[i] != NULL; i++) {
+        cg_buf_append_str(out, i == 0 ? "" : ",");
+        cg_json_append_string(out, cg_bytes_str(cg_exporters[i]->type));
+    }
+    cg_buf_append_str(out, "]}\n");
+}
+
+static void print_help(FILE *out)
+{
+    (void)fputs("usage: cellgate version [--json]\n"
+                "Shows the version, the libraries in use and the exporters built in, one a line.\n",
+                out);
+}
 
 int cg_cmd_version(int argc, char **argv)
 {
-    (void)argc;
-    (void)argv;
-    return CG_EXIT_FAILED;
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    bool json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case 'j':
+            json = true;
+            break;
+        case 'h':
+            print_help(stdout);
+            return CG_EXIT_OK;
+        default:
+            print_help(stderr);
+            return CG_EXIT_USAGE;
+        }
+    }
+    if (optind != argc) {
+        print_help(stderr);
+        return CG_EXIT_USAGE;
+    }
+    struct library libraries[LIBRARIES];
+    list_libraries(libraries);
+    cg_auto_buf struct cg_buf out;
+    cg_buf_init(&out, VERSION_TEXT_BYTES_MAX);
+    if (json) {
+        append_json(&out, libraries);
+    } else {
+        append_text(&out, libraries);
+    }
+    bool done = !out.failed && fwrite(out.data, 1, out.len, stdout) == out.len;
+    return fflush(stdout) == 0 && done ? CG_EXIT_OK : CG_EXIT_FAILED;
 }

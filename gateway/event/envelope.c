@@ -39,8 +39,8 @@ struct rendering {
     const struct cg_envelope *envelope;
     const struct cg_stamp *stamp;
     const char *start; /* of the event in transport: spans count from here */
-    struct cg_event_meta meta;
-    struct cg_bytes time; /* where it was written first */
+    const char *time;  /* CG_TIME_TEXT_LEN bytes */
+    struct cg_event_meta *meta;
 };
 
 static bool type_prefix_is_plain(struct cg_bytes prefix)
@@ -120,7 +120,7 @@ bool cg_envelope_run_fits(const struct cg_run_identity *run)
 static char *note_text(struct rendering *rendering, enum cg_event_text which, const char *from,
                        char *at)
 {
-    rendering->meta.text[which] = (struct cg_event_span){
+    rendering->meta->text[which] = (struct cg_event_span){
         .offset = (uint16_t)(from - rendering->start),
         .len = (uint16_t)(at - from),
     };
@@ -133,26 +133,38 @@ static char *write_text(struct rendering *rendering, enum cg_event_text which, c
     return note_text(rendering, which, at, cg_render_bytes(at, text));
 }
 
-/* RFC 3339. The date changes once a second at most, so each thread keeps the last one. */
-static char *write_time(char *at, uint64_t realtime_ns)
+/*
+ * The time as text, in memory of the calling thread, until its next call. Frames read together
+ * share a time, and the date changes once a second at most; so the last text is kept.
+ */
+static const char *time_text(uint64_t realtime_ns)
 {
-    enum { DATE_LEN = 20 }; /* up to the decimal point */
+    enum { FRACTION_AT = sizeof("2026-11-23T11:00:00.") - 1 };
     static _Thread_local struct {
+        uint64_t realtime_ns;
         uint64_t second;
-        char date[CG_TIME_TEXT_LEN];
+        char text[CG_TIME_TEXT_LEN];
     } last = {.second = UINT64_MAX};
 
-    uint64_t second = realtime_ns / CG_NS_PER_S;
-    if (second != last.second) {
-        cg_time_format(second * CG_NS_PER_S, last.date);
+    if (realtime_ns != last.realtime_ns || last.second == UINT64_MAX) {
+        uint64_t second = realtime_ns / CG_NS_PER_S;
+        if (second != last.second) {
+            cg_time_format(realtime_ns, last.text);
+        } else {
+            uint32_t fraction = (uint32_t)(realtime_ns - second * CG_NS_PER_S);
+            last.text[FRACTION_AT] = (char)('0' + fraction / 100000000);
+            (void)cg_render_eight(last.text + FRACTION_AT + 1, fraction % 100000000);
+        }
         last.second = second;
+        last.realtime_ns = realtime_ns;
     }
-    uint32_t nanoseconds = (uint32_t)(realtime_ns - second * CG_NS_PER_S);
-    memcpy(at, last.date, DATE_LEN);
-    at[DATE_LEN] = (char)('0' + nanoseconds / 100000000);
-    at = cg_render_eight(at + DATE_LEN + 1, nanoseconds % 100000000);
-    *at++ = 'Z';
-    return at;
+    return last.text;
+}
+
+static char *write_time(const struct rendering *rendering, char *at)
+{
+    memcpy(at, rendering->time, CG_TIME_TEXT_LEN);
+    return at + CG_TIME_TEXT_LEN;
 }
 
 /* What a probe source adds to the type, or 0 where it may not become part of an attribute. */
@@ -272,8 +284,7 @@ static char *write_host(struct rendering *rendering, char *at)
     } else {
         at = CG_RENDER_LITERAL(at, "\",\"hostReceivedAt\":\"");
     }
-    rendering->time = cg_bytes(at, CG_TIME_TEXT_LEN);
-    at = write_time(at, stamp->received_ns);
+    at = write_time(rendering, at);
     at = CG_RENDER_LITERAL(at, "\",");
     if (run->labels_json.len > 0) {
         at = CG_RENDER_LITERAL(at, "\"labels\":");
@@ -296,8 +307,7 @@ static char *write_tail(const struct rendering *rendering, char *at, bool null_t
     at = CG_RENDER_LITERAL(at, "\"runId\":\"");
     at = cg_render_bytes(at, run->run_id);
     at = CG_RENDER_LITERAL(at, "\"},\"time\":\"");
-    memcpy(at, rendering->time.data, CG_TIME_TEXT_LEN);
-    at += CG_TIME_TEXT_LEN;
+    at = write_time(rendering, at);
     if (run->traceparent_json.len > 0) {
         at = CG_RENDER_LITERAL(at, "\",\"traceparent\":\"");
         at = cg_render_bytes(at, run->traceparent_json);
@@ -318,6 +328,36 @@ static char *write_guest_event(struct rendering *rendering, char *at,
     return write_tail(rendering, at, null_traceparent);
 }
 
+static void start_meta(const struct cg_stamp *stamp, const struct cg_declaration *declaration,
+                       struct cg_event_meta *meta)
+{
+    *meta = (struct cg_event_meta){
+        .sequence = stamp->sequence,
+        .received_ns = stamp->received_ns,
+        .connection = stamp->connection,
+        .pid = declaration->guest_pid,
+        .kind = CG_EVENT_GUEST,
+        .severity = CG_SEVERITY_INFO,
+    };
+}
+
+/* The signed event in its transport event. Returns its length, or 0. */
+static size_t write_signed(struct rendering *rendering, struct cg_signer *signer,
+                           const struct cg_declaration *declaration, const char *uuid, char *out)
+{
+    const struct cg_transport_attributes attributes = {
+        .id_json = cg_bytes(uuid, CG_UUID_TEXT_LEN),
+        .time_json = cg_bytes(rendering->time, CG_TIME_TEXT_LEN),
+        .traceparent_json = rendering->stamp->run->traceparent_json,
+    };
+    char *at = cg_transport_open(out, attributes.id_json);
+    at = cg_transport_open_envelope(at);
+    const char *canonical = at;
+    at = write_guest_event(rendering, at, declaration, uuid, true);
+    at = cg_transport_seal(at, canonical, signer);
+    return at == NULL ? 0 : (size_t)(cg_transport_close(at, &attributes) - out);
+}
+
 size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *signer,
                          const struct cg_stamp *stamp, const struct cg_declaration *declaration,
                          const char uuid[CG_UUID_TEXT_LEN], char *out,
@@ -330,32 +370,21 @@ size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *s
         .envelope = envelope,
         .stamp = stamp,
         .start = out,
-        .meta = {.sequence = stamp->sequence,
-                 .received_ns = stamp->received_ns,
-                 .connection = stamp->connection,
-                 .pid = declaration->guest_pid,
-                 .kind = CG_EVENT_GUEST,
-                 .severity = CG_SEVERITY_INFO},
+        .time = time_text(stamp->received_ns),
+        .meta = ret_meta,
     };
-    char *at = out;
     if (cg_signer_mode(signer) == CG_SIGNING_OFF) {
-        at = write_guest_event(&rendering, at, declaration, uuid, false);
-    } else {
-        at = cg_transport_open(at, cg_bytes(uuid, CG_UUID_TEXT_LEN));
-        at = cg_transport_open_envelope(at);
-        const char *canonical = at;
-        at = write_guest_event(&rendering, at, declaration, uuid, true);
-        at = cg_transport_seal(at, canonical, signer);
-        if (at == NULL) {
-            return 0;
-        }
-        const struct cg_transport_attributes attributes = {
-            .id_json = cg_bytes(uuid, CG_UUID_TEXT_LEN),
-            .time_json = rendering.time,
-            .traceparent_json = stamp->run->traceparent_json,
-        };
-        at = cg_transport_close(at, &attributes);
+        /* Nothing can fail any more, so the result is filled in its place: copying what was just
+         * written piecemeal would stall on the way from store to load. */
+        start_meta(stamp, declaration, ret_meta);
+        return (size_t)(write_guest_event(&rendering, out, declaration, uuid, false) - out);
     }
-    *ret_meta = rendering.meta;
-    return (size_t)(at - out);
+    struct cg_event_meta meta;
+    start_meta(stamp, declaration, &meta);
+    rendering.meta = &meta;
+    size_t len = write_signed(&rendering, signer, declaration, uuid, out);
+    if (len > 0) {
+        *ret_meta = meta;
+    }
+    return len;
 }

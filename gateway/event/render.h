@@ -77,6 +77,10 @@ static inline char *cg_render_u27(char *at, uint32_t number)
 static inline char *cg_render_u64(char *at, uint64_t number)
 {
     const uint64_t eight = 100000000;
+    if (number < 10) { /* ordinals of connections, mostly */
+        *at = (char)('0' + number);
+        return at + 1;
+    }
     if (number < eight) {
         return cg_render_u27(at, (uint32_t)number);
     }
