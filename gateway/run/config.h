@@ -17,6 +17,7 @@
 
 struct cg_exporter_config {
     const char *name;
+    const char *type; /* ops->type */
     const struct cg_exporter_ops *ops;
     uint64_t batch_events, batch_bytes, linger_ns;
     uint64_t backoff_initial_ns, backoff_max_ns, hold_initial_ns, hold_max_ns, retry_after_max_ns;
@@ -39,8 +40,7 @@ struct cg_config {
     } ingress;
 
     struct {
-        uint64_t window_ns, boot_grace_ns;
-        bool once;
+        uint64_t window_ns; /* default of a cell's own */
     } keepalive;
 
     struct {
@@ -54,14 +54,15 @@ struct cg_config {
     } event;
 
     struct {
-        const char *mode; /* as written; keys.h judges it. NULL: not said */
+        const char *mode; /* "off", "hmac-sha256" or "ed25519"; NULL: not said, keys.h judges */
         const char *kid;
         const char *key_file;
     } signing;
 
     struct {
         const char *dir;
-        uint64_t bytes_max; /* 0 in the file: 1 GiB with a directory, 64 MiB without */
+        uint64_t bytes_max;
+        const char *sync_text; /* as written; what follows is what it means */
         enum cg_spool_sync sync;
         uint64_t sync_interval_ns;
         int when_full; /* enum cg_spool_when_full */
@@ -86,6 +87,7 @@ struct cg_config {
  * Reads `path` ("-": stdin), then applies `settings` ("path.to.key=value", exporters by name:
  * "exporters.central.url=…"). On refusal *ret_problems holds one line per problem
  * ("cellgate.yaml:12:5: unknown key 'lisen' (did you mean 'listen'?)"), each ending in a newline.
+ * The configuration itself is judged: no file but `path` is opened, no name is resolved.
  */
 CG_MUST_USE bool cg_config_load(const char *path, const char *const *settings,
                                 size_t settings_count, struct cg_config **ret_config,
@@ -95,6 +97,10 @@ CG_MUST_USE bool cg_config_parse(const char *name, struct cg_bytes text,
                                  const char *const *settings, size_t settings_count,
                                  struct cg_config **ret_config, struct cg_buf *ret_problems);
 void cg_config_free(struct cg_config *config);
+
+/* Writes the configuration in force, defaults included, as YAML. Secrets are hidden, and absent
+ * values are null. */
+void cg_config_print(const struct cg_config *config, struct cg_buf *out);
 
 /* Writes every key with type, default and help as Markdown: the reference page. */
 void cg_config_reference(struct cg_buf *out);

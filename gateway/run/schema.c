@@ -1,0 +1,420 @@
+#include "run/schema.h"
+
+#include "cellgate/clock.h"
+#include "cellgate/limits.h"
+#include "event/envelope.h"
+
+#define GATEWAY(member)  offsetof(struct cg_schema_file, gateway.member)
+#define EXPORTER(member) offsetof(struct cg_exporter_config, member)
+#define CELL(member)     offsetof(struct cg_cell_spec, member)
+#define TABLE_END                                                                                  \
+    {                                                                                              \
+        .key = NULL                                                                                \
+    }
+
+/* The members of a section stand in the same struct as the section's owner, so a section itself
+ * has the offset 0. */
+
+enum {
+    INGRESS_THREADS_MAX = 64,
+    CONNECTIONS_PER_CELL_MAX = 1024,
+    FRAMES_PER_SECOND_MAX = 100 * 1000 * 1000,
+    CELLS_MAX = 100 * 1000,
+    LIST_MAX = 64,
+    SUSPECT_AFTER_MAX = 1000,
+};
+
+#define KIB           UINT64_C(1024)
+#define MIB           (1024 * KIB)
+#define GIB           (1024 * MIB)
+#define DURATION_HOUR (3600 * CG_NS_PER_S)
+#define DURATION_DAY  (24 * DURATION_HOUR)
+
+/* --- ingress --- */
+
+static const struct cg_option cell_options[] = {
+    {.key = "cell_id",
+     .type = CG_OPTION_STRING,
+     .offset = CELL(cell_id),
+     .required = true,
+     .help = "The cell's id: 1 to 128 of A-Z a-z 0-9 . _ : - and unique here."},
+    {.key = "run_id",
+     .type = CG_OPTION_STRING,
+     .offset = CELL(run_id),
+     .required = true,
+     .help = "The id of this run of the cell, written alike. Sequence numbers count per run."},
+    {.key = "spec_signature_hash",
+     .type = CG_OPTION_STRING,
+     .offset = CELL(spec_signature_hash),
+     .required = true,
+     .help = "The hash of the signed specification that the cell was started from; goes on each of "
+             "its events."},
+    {.key = "vsock_uds_base",
+     .type = CG_OPTION_STRING,
+     .offset = CELL(vsock_uds_base),
+     .required = true,
+     .help = "The VMM's Unix socket for vsock, an absolute path; the gateway listens beside it, on "
+             "this path with _9001 behind it."},
+    {.key = "keepalive",
+     .type = CG_OPTION_DURATION,
+     .offset = CELL(keepalive_window_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .help = "How long this cell may go without a frame before it counts as idle or silent; "
+             "without it, keepalive.window."},
+    {.key = "owner",
+     .type = CG_OPTION_RANGE,
+     .offset = CELL(owner),
+     .max = UINT32_MAX - 1,
+     .help = "[user id, group id] of the socket file; without it, the gateway's own."},
+    {.key = "mode",
+     .type = CG_OPTION_FILE_MODE,
+     .offset = CELL(socket_mode),
+     .min = 1,
+     .help = "Permissions of the socket file; without it, \"0600\"."},
+    {.key = "labels",
+     .type = CG_OPTION_PAIRS,
+     .offset = CELL(labels),
+     .max = CG_LABELS_MAX,
+     .help = "Up to 16 texts that appear as host.labels on each of the cell's events."},
+    {.key = "traceparent",
+     .type = CG_OPTION_STRING,
+     .offset = CELL(traceparent),
+     .help = "A W3C trace context that goes on each of the cell's events."},
+    TABLE_END,
+};
+
+static const struct cg_option ingress_options[] = {
+    {.key = "threads",
+     .type = CG_OPTION_INTEGER,
+     .offset = GATEWAY(ingress.threads),
+     .max = INGRESS_THREADS_MAX,
+     .fallback = "0",
+     .help = "Threads that read guests; a cell is always read by the same one. 0: one for each "
+             "core, at most 4."},
+    {.key = "max_connections",
+     .type = CG_OPTION_INTEGER,
+     .offset = GATEWAY(ingress.connections_max),
+     .min = 1,
+     .max = CONNECTIONS_PER_CELL_MAX,
+     .fallback = "16",
+     .help = "Connections that one cell may have at once; one more is closed and counted."},
+    {.key = "frames_per_second",
+     .type = CG_OPTION_INTEGER,
+     .offset = GATEWAY(ingress.frames_per_second),
+     .max = FRAMES_PER_SECOND_MAX,
+     .fallback = "2000",
+     .help = "Rate at which one cell is read; what comes faster waits in the guest. 0: unlimited."},
+    {.key = "frames_burst",
+     .type = CG_OPTION_INTEGER,
+     .offset = GATEWAY(ingress.frames_burst),
+     .min = 1,
+     .max = FRAMES_PER_SECOND_MAX,
+     .fallback = "20000",
+     .help = "Frames that one cell may send at once, after a rest, before the rate holds it."},
+    {.key = "frame_deadline",
+     .type = CG_OPTION_DURATION,
+     .offset = GATEWAY(ingress.frame_deadline_ns),
+     .min = 10 * CG_NS_PER_MS,
+     .max = DURATION_HOUR,
+     .fallback = "30s",
+     .help = "A frame that was begun must be whole by then, or its connection is closed."},
+    {.key = "max_partial_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(ingress.partial_bytes_max),
+     .min = MIB,
+     .max = 4 * GIB,
+     .fallback = "16MiB",
+     .help = "Memory for all frames that are partly read, of all cells together."},
+    {.key = "roots",
+     .type = CG_OPTION_STRINGS,
+     .offset = GATEWAY(ingress.roots),
+     .max = LIST_MAX,
+     .help = "Absolute directories that the cells' sockets must lie beneath; none: anywhere."},
+    {.key = "cells",
+     .type = CG_OPTION_SECTIONS,
+     .offset = GATEWAY(ingress.cells),
+     .max = CELLS_MAX,
+     .fields = cell_options,
+     .element_size = sizeof(struct cg_cell_spec),
+     .help = "The cells to listen for from the start."},
+    TABLE_END,
+};
+
+/* --- the gateway's other sections --- */
+
+static const struct cg_option keepalive_options[] = {
+    {.key = "window",
+     .type = CG_OPTION_DURATION,
+     .offset = GATEWAY(keepalive.window_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .fallback = "10s",
+     .help = "How long a cell may go without a frame before it counts as idle (connected) or "
+             "silent (not connected)."},
+    TABLE_END,
+};
+
+static const struct cg_option http_options[] = {
+    {.key = "listen",
+     .type = CG_OPTION_STRINGS,
+     .offset = GATEWAY(http.listen),
+     .min = 1,
+     .max = LIST_MAX,
+     .fallback = "127.0.0.1:9464",
+     .help = "Where health and metrics are served: HOST:PORT, [V6]:PORT or unix:/path, one or "
+             "several. Port 0 takes a free one."},
+    {.key = "hosts",
+     .type = CG_OPTION_STRINGS,
+     .offset = GATEWAY(http.hosts),
+     .max = LIST_MAX,
+     .help = "Names that requests may carry in Host, beside addresses and localhost."},
+    TABLE_END,
+};
+
+static const struct cg_option event_options[] = {
+    {.key = "source",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(event.source),
+     .min = 1,
+     .max = CG_EVENT_SOURCE_BYTES_MAX,
+     .fallback = "/cellos-supervisor/host-telemetry",
+     .help = "The CloudEvents source of the cells' events."},
+    {.key = "type_prefix",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(event.type_prefix),
+     .min = 1,
+     .max = CG_EVENT_TYPE_PREFIX_BYTES_MAX,
+     .fallback = "dev.cellos.events.cell.observability.v1.guest.",
+     .help = "What the CloudEvents types of guests' declarations begin with."},
+    TABLE_END,
+};
+
+static const struct cg_option signing_options[] = {
+    {.key = "mode",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(signing.mode),
+     .help = "off (or false), hmac-sha256 or ed25519. Without it, what the environment says "
+             "(CELLOS_EVENT_SIGNING, CELLOS_HOST_TELEMETRY_SIGN_ALG), and else off."},
+    {.key = "kid",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(signing.kid),
+     .min = 1,
+     .max = CG_KID_BYTES_MAX,
+     .help = "The key's id, by which verifiers find its public half."},
+    {.key = "key_file",
+     .type = CG_OPTION_PATH,
+     .offset = GATEWAY(signing.key_file),
+     .help = "File with the key in base64url (`cellgate keygen` makes one), readable by its owner "
+             "only; a bare name is looked up among systemd's credentials too."},
+    TABLE_END,
+};
+
+static const struct cg_option_name when_full_names[] = {
+    {"pause", CG_SPOOL_FULL_PAUSE}, {"drop_oldest", CG_SPOOL_FULL_DROP_OLDEST}, {NULL, 0}};
+
+static const struct cg_option spool_options[] = {
+    {.key = "dir",
+     .type = CG_OPTION_PATH,
+     .offset = GATEWAY(spool.dir),
+     .help = "Absolute directory of the spool; without it, events wait in memory only."},
+    {.key = "max_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(spool.bytes_max),
+     .min = MIB,
+     .help = "What the spool may take. Without it, 1GiB with a directory and 64MiB without."},
+    {.key = "sync",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(spool.sync_text),
+     .fallback = "200ms",
+     .help = "always, never, or the interval between group commits, which bounds what a power cut "
+             "can take. A killed process loses nothing in any case."},
+    {.key = "when_full",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(spool.when_full),
+     .names = when_full_names,
+     .fallback = "pause",
+     .help = "pause: stop reading guests until there is room; drop_oldest: give up the oldest "
+             "events that are not delivered, and count them."},
+    TABLE_END,
+};
+
+static const struct cg_option shutdown_options[] = {
+    {.key = "drain",
+     .type = CG_OPTION_DURATION,
+     .offset = GATEWAY(shutdown.drain_ns),
+     .max = DURATION_HOUR,
+     .fallback = "10s",
+     .help = "How long exporters may catch up after SIGTERM."},
+    TABLE_END,
+};
+
+static const struct cg_option_name level_names[] = {{"debug", CG_LOG_DEBUG},
+                                                    {"info", CG_LOG_INFO},
+                                                    {"warning", CG_LOG_WARNING},
+                                                    {"error", CG_LOG_ERROR},
+                                                    {NULL, 0}};
+static const struct cg_option_name format_names[] = {
+    {"logfmt", CG_LOG_LOGFMT}, {"json", CG_LOG_JSON}, {NULL, 0}};
+
+static const struct cg_option log_options[] = {
+    {.key = "level",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(log.level),
+     .names = level_names,
+     .fallback = "info",
+     .help = "The least of what is logged, to stderr."},
+    {.key = "format",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(log.format),
+     .names = format_names,
+     .fallback = "logfmt",
+     .help = "key=value, or a JSON object a line."},
+    TABLE_END,
+};
+
+/* --- exporters --- */
+
+static const struct cg_option batch_options[] = {
+    {.key = "events",
+     .type = CG_OPTION_INTEGER,
+     .offset = EXPORTER(batch_events),
+     .min = 1,
+     .max = CG_SPOOL_PEEK_EVENTS_MAX,
+     .help = "Most events in a batch; without it, the exporter type's own number."},
+    {.key = "bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = EXPORTER(batch_bytes),
+     .min = KIB,
+     .max = GIB,
+     .help = "Most bytes in a batch (one event always goes); without it, the exporter type's own "
+             "number."},
+    {.key = "linger",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(linger_ns),
+     .max = DURATION_HOUR,
+     .fallback = "200ms",
+     .help = "How long a batch that is not full waits for more."},
+    TABLE_END,
+};
+
+static const struct cg_option retry_options[] = {
+    {.key = "initial",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(backoff_initial_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .fallback = "500ms",
+     .help = "First delay after a failure that passes by itself; it doubles, with jitter."},
+    {.key = "max",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(backoff_max_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .fallback = "60s",
+     .help = "Longest of these delays."},
+    {.key = "hold_initial",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(hold_initial_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .fallback = "30s",
+     .help = "First delay while the destination refuses everything, which somebody must mend."},
+    {.key = "hold_max",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(hold_max_ns),
+     .min = CG_NS_PER_MS,
+     .max = DURATION_DAY,
+     .fallback = "5m",
+     .help = "Longest of these delays."},
+    {.key = "retry_after_max",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(retry_after_max_ns),
+     .max = DURATION_DAY,
+     .fallback = "1h",
+     .help = "Longest delay that a destination may ask for with Retry-After."},
+    {.key = "suspect_after",
+     .type = CG_OPTION_INTEGER,
+     .offset = EXPORTER(suspect_after),
+     .min = 1,
+     .max = SUSPECT_AFTER_MAX,
+     .fallback = "8",
+     .help = "Answers like 500 in a row to one batch before an event in it is suspected."},
+    TABLE_END,
+};
+
+const struct cg_option cg_schema_exporter[] = {
+    {.key = "name",
+     .type = CG_OPTION_STRING,
+     .offset = EXPORTER(name),
+     .required = true,
+     .help = "The exporter's name in metrics, logs and file names: 1 to 64 of A-Z a-z 0-9 . _ -, "
+             "not beginning with a dot, unique. The spool remembers its position under it."},
+    {.key = "type",
+     .type = CG_OPTION_STRING,
+     .offset = EXPORTER(type),
+     .required = true,
+     .help = "One of the types below."},
+    {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
+    {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
+    TABLE_END,
+};
+
+/* --- all --- */
+
+const struct cg_option cg_schema[] = {
+    {.key = "node",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(node),
+     .min = 1,
+     .max = CG_NODE_BYTES_MAX,
+     .help = "This host's name on each event; without it, the host name."},
+    {.key = "state_dir",
+     .type = CG_OPTION_PATH,
+     .offset = GATEWAY(state_dir),
+     .help = "Absolute directory for what must survive a restart, dead letters among it; without "
+             "it, nothing is kept."},
+    {.key = "ingress",
+     .type = CG_OPTION_SECTION,
+     .fields = ingress_options,
+     .help = "The guests' side."},
+    {.key = "keepalive",
+     .type = CG_OPTION_SECTION,
+     .fields = keepalive_options,
+     .help = "When a cell counts as silent."},
+    {.key = "http",
+     .type = CG_OPTION_SECTION,
+     .fields = http_options,
+     .help = "Health and metrics over HTTP."},
+    {.key = "event",
+     .type = CG_OPTION_SECTION,
+     .fields = event_options,
+     .help = "What is the same on every event."},
+    {.key = "signing",
+     .type = CG_OPTION_SECTION,
+     .fields = signing_options,
+     .help = "Signatures over the events."},
+    {.key = "spool",
+     .type = CG_OPTION_SECTION,
+     .fields = spool_options,
+     .help = "Where events wait until every exporter has delivered them."},
+    {.key = "shutdown",
+     .type = CG_OPTION_SECTION,
+     .fields = shutdown_options,
+     .help = "How the gateway ends."},
+    {.key = "log",
+     .type = CG_OPTION_SECTION,
+     .fields = log_options,
+     .help = "The gateway's own words, on stderr."},
+    {.key = "exporters",
+     .type = CG_OPTION_SECTIONS,
+     .offset = offsetof(struct cg_schema_file, exporters),
+     .min = 1,
+     .max = CG_EXPORTERS_MAX,
+     .required = true,
+     .fields = cg_schema_exporter,
+     .element_size = sizeof(struct cg_exporter_config),
+     .help = "Where the events go: a list, in which each element has these keys and those of its "
+             "type."},
+    TABLE_END,
+};

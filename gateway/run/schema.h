@@ -1,0 +1,24 @@
+/*
+ * schema.h - the keys of the configuration file, as tables. docs/contract.md section 8.
+ *
+ * Only keys that have an effect stand here; an exporter's own keys stand in its ops. Constant.
+ */
+#ifndef CELLGATE_SCHEMA_H
+#define CELLGATE_SCHEMA_H
+
+#include "cellgate/option.h"
+#include "run/config.h"
+
+/* What the tables fill. */
+struct cg_schema_file {
+    struct cg_config gateway;     /* but for its exporters */
+    struct cg_sections exporters; /* struct cg_exporter_config */
+};
+
+/* All keys: struct cg_schema_file. */
+extern const struct cg_option cg_schema[];
+/* Among them the keys that every exporter has: struct cg_exporter_config. An exporter's `own` is
+ * filled by its ops->options. */
+extern const struct cg_option cg_schema_exporter[];
+
+#endif
