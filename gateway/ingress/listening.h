@@ -1,0 +1,53 @@
+/*
+ * listening.h - making and removing the socket a guest's connections arrive at.
+ *
+ * docs/contract.md section 1, "Making the socket". The directory may belong to a VMM that has been
+ * taken over, and change at any instant: it is opened once, beneath a root and without following a
+ * symlink, and everything after goes through that descriptor. What gets an owner and a mode is the
+ * inode that was bound, held by a descriptor, and never a name. Any thread; blocks on the file
+ * system only.
+ */
+#ifndef CELLGATE_LISTENING_H
+#define CELLGATE_LISTENING_H
+
+#include "cellgate/error.h"
+#include "cellgate/option.h"
+#include "ingress/sockets_made.h"
+
+#include <sys/types.h>
+
+enum { CG_LISTEN_BACKLOG = 4096 };
+
+struct cg_listening_request {
+    const char *vsock_uds_base; /* "_9001" is appended; absolute, checked (cells/registry.h) */
+    mode_t mode;
+    uid_t uid; /* (uid_t)-1: leave */
+    gid_t gid;
+    /* The directory lies beneath one of them; none: anywhere. In both cases no component below the
+     * root (or "/") may be a symlink. The roots themselves are the operator's, and followed. */
+    struct cg_strings roots;
+};
+
+/* A listening socket and the identity of its file. */
+struct cg_listening {
+    int fd;
+    dev_t device;
+    ino_t inode;
+};
+
+/*
+ * Binds, listens and puts the socket in its place. A file that is there already is an error naming
+ * the path, unless `made` (may be NULL) has it and nobody listens on it. On success the socket is
+ * in `made`.
+ */
+CG_MUST_USE bool cg_listening_open(const struct cg_listening_request *request,
+                                   struct cg_sockets_made *made, struct cg_listening *ret_listening,
+                                   struct cg_error *err);
+
+/* Removes the socket file if it is still the one that was made; the descriptor stays open. */
+void cg_listening_unlink(const struct cg_listening *listening,
+                         const struct cg_listening_request *request);
+/* Closes the descriptor. */
+void cg_listening_close(struct cg_listening *listening);
+
+#endif
