@@ -3,7 +3,7 @@
  *
  * A struct cg_cell is one registered run of one cell. What identifies it never changes; its
  * counters are atomics that its ingress thread writes and anybody reads. The registry holds one
- * reference, each connection another; the memory goes with the last.
+ * reference, the cell's channel in ingress another; the memory goes with the last.
  */
 #ifndef CELLGATE_REGISTRY_H
 #define CELLGATE_REGISTRY_H

@@ -1,0 +1,204 @@
+#include "ingress/acceptor.h"
+
+#include "base/loop.h"
+#include "cellgate/cleanup.h"
+#include "ingress/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+enum {
+    ACCEPTS_PER_TURN_MAX = 16, /* of one cell, so that a loop of connects delays nobody else */
+    BREATHER_MS = 5,           /* when the kernel has no memory or descriptors at all */
+};
+
+struct cg_acceptor {
+    const struct cg_ingress_config *config;
+    struct cg_ingress_shared *shared;
+    struct cg_loop loop;
+    int reserve_fd; /* given up to accept, and close, when descriptors run out */
+    bool breathless;
+    bool running;
+    _Atomic bool stopping;
+    pthread_t thread;
+};
+
+static int open_reserve(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void report_refusal(struct cg_acceptor *acceptor, struct cg_channel *channel,
+                           const char *reason, enum cg_metric_series series)
+{
+    cg_metric_add(series, 1);
+    atomic_fetch_add_explicit(&channel->cell->connections_refused, 1, memory_order_relaxed);
+    uint64_t suppressed;
+    if (cg_channel_may_log(channel, acceptor->shared, cg_clock_monotonic(acceptor->config->clock),
+                           &suppressed)) {
+        CG_LOG(CG_LOG_WARNING, "connection_refused",
+               CG_F_BYTES("cell", channel->cell->identity.cell_id), CG_F_STR("reason", reason),
+               CG_F_U64("suppressed", suppressed));
+    }
+}
+
+/* Descriptors have run out: the reserve makes room to accept and close at once, so that the guest
+ * learns of it and the backlog does not fill. */
+static void refuse_by_reserve(struct cg_acceptor *acceptor, struct cg_channel *channel)
+{
+    if (acceptor->reserve_fd >= 0) {
+        (void)close(acceptor->reserve_fd);
+        int fd = accept4(channel->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            (void)close(fd);
+            report_refusal(acceptor, channel, "descriptors",
+                           CG_SERIES_connections_refused_descriptors);
+        }
+    }
+    acceptor->reserve_fd = open_reserve();
+    acceptor->breathless = acceptor->reserve_fd < 0;
+}
+
+static void hand_over(struct cg_acceptor *acceptor, struct cg_channel *channel, int fd)
+{
+    struct cg_cell *cell = channel->cell;
+    uint32_t open = atomic_load_explicit(&cell->connections, memory_order_relaxed);
+    if (open >= acceptor->config->connections_max) {
+        (void)close(fd);
+        report_refusal(acceptor, channel, "cap", CG_SERIES_connections_refused_cap);
+        return;
+    }
+    struct cg_connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL) {
+        (void)close(fd);
+        report_refusal(acceptor, channel, "memory", CG_SERIES_connections_refused_memory);
+        return;
+    }
+    atomic_fetch_add_explicit(&cell->connections, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&acceptor->shared->connections, 1, memory_order_relaxed);
+    cg_metric_add(CG_SERIES_connections_opened, 1);
+    connection->channel = channel;
+    connection->fd = fd;
+    connection->ordinal =
+        atomic_fetch_add_explicit(&cell->connections_opened, 1, memory_order_relaxed) + 1;
+    connection->state = CG_CONNECTION_OPEN;
+    cg_list_init(&connection->in_channel);
+    cg_list_init(&connection->in_draining);
+    cg_reader_give(channel->reader, connection);
+}
+
+/* Returns whether there may be more to accept. */
+static bool accept_one(struct cg_acceptor *acceptor, struct cg_channel *channel)
+{
+    int fd = accept4(channel->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+        hand_over(acceptor, channel, fd);
+        return true;
+    }
+    switch (errno) {
+    case EAGAIN:
+        return false;
+    case EMFILE:
+    case ENFILE:
+        refuse_by_reserve(acceptor, channel);
+        return !acceptor->breathless;
+    case ENOBUFS:
+    case ENOMEM:
+        cg_metric_add(CG_SERIES_connections_refused_memory, 1);
+        acceptor->breathless = true;
+        return false;
+    default: /* this one connection is gone */
+        return true;
+    }
+}
+
+static void accept_some(struct cg_acceptor *acceptor, struct cg_channel *channel, unsigned max)
+{
+    for (unsigned i = 0; i < max && accept_one(acceptor, channel); i++) {
+    }
+}
+
+static void *run(void *context)
+{
+    struct cg_acceptor *acceptor = context;
+    while (!atomic_load_explicit(&acceptor->stopping, memory_order_acquire)) {
+        struct cg_loop_ready ready;
+        if (acceptor->breathless) {
+            /* The sockets stay ready: without a breath this would spin. */
+            acceptor->breathless = false;
+            cg_loop_pause(&acceptor->loop, 0, BREATHER_MS * CG_NS_PER_MS, &ready);
+        }
+        cg_loop_wait(&acceptor->loop, 0, UINT64_MAX, &ready);
+        for (unsigned i = 0; i < ready.count; i++) {
+            accept_some(acceptor, ready.data[i], ACCEPTS_PER_TURN_MAX);
+        }
+    }
+    return NULL;
+}
+
+bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress_shared *shared,
+                       struct cg_acceptor **ret_acceptor, struct cg_error *err)
+{
+    struct cg_acceptor *acceptor = calloc(1, sizeof(*acceptor));
+    if (acceptor == NULL) {
+        return cg_error_set(err, "out of memory for the acceptor");
+    }
+    acceptor->config = config;
+    acceptor->shared = shared;
+    acceptor->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
+    acceptor->reserve_fd = open_reserve();
+    if (acceptor->reserve_fd < 0) {
+        (void)cg_error_errno(err, errno, "open /dev/null, the reserve descriptor");
+        cg_acceptor_free(acceptor);
+        return false;
+    }
+    if (!cg_loop_init(&acceptor->loop, err)) {
+        cg_acceptor_free(acceptor);
+        return false;
+    }
+    int errnum = pthread_create(&acceptor->thread, NULL, run, acceptor);
+    if (errnum != 0) {
+        cg_acceptor_free(acceptor);
+        return cg_error_errno(err, errnum, "start the acceptor thread");
+    }
+    (void)pthread_setname_np(acceptor->thread, "acceptor");
+    acceptor->running = true;
+    *ret_acceptor = acceptor;
+    return true;
+}
+
+bool cg_acceptor_add(struct cg_acceptor *acceptor, struct cg_channel *channel, struct cg_error *err)
+{
+    return cg_loop_add(&acceptor->loop, channel->listening.fd, channel, err);
+}
+
+void cg_acceptor_stop(struct cg_acceptor *acceptor)
+{
+    if (acceptor->running) {
+        atomic_store_explicit(&acceptor->stopping, true, memory_order_release);
+        cg_loop_wake(&acceptor->loop);
+        (void)pthread_join(acceptor->thread, NULL);
+        acceptor->running = false;
+    }
+}
+
+void cg_acceptor_empty(struct cg_acceptor *acceptor, struct cg_channel *channel)
+{
+    CG_ASSERT(!acceptor->running);
+    accept_some(acceptor, channel, acceptor->config->connections_max);
+}
+
+void cg_acceptor_free(struct cg_acceptor *acceptor)
+{
+    if (acceptor == NULL) {
+        return;
+    }
+    CG_ASSERT(!acceptor->running);
+    if (acceptor->reserve_fd >= 0) {
+        (void)close(acceptor->reserve_fd);
+    }
+    cg_loop_fini(&acceptor->loop);
+    free(acceptor);
+}

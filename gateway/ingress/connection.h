@@ -1,0 +1,98 @@
+/*
+ * connection.h - a cell's channel, and the guest connections on it.
+ *
+ * A channel is where a cell's bytes come from: its listening socket and what its reader keeps for
+ * it. A connection knows its channel and never the socket it was accepted from, so that channels of
+ * another kind need nothing here but a way to be accepted from. Both are small: there are
+ * thousands, and most are idle.
+ *
+ * A connection is made by the acceptor and belongs to the channel's reader from then on.
+ */
+#ifndef CELLGATE_CONNECTION_H
+#define CELLGATE_CONNECTION_H
+
+#include "base/list.h"
+#include "cellgate/log.h"
+#include "cellgate/metrics.h"
+#include "cells/registry.h"
+#include "ingress/decode.h"
+#include "ingress/listening.h"
+#include "ingress/partial.h"
+#include "ingress/rate.h"
+
+struct cg_reader;
+
+/* Why a connection ended; contract section 4, stream_closed. */
+enum cg_close_reason {
+    CG_CLOSE_EOF,
+    CG_CLOSE_WIRE_ERROR,
+    CG_CLOSE_UNSUPPORTED_VERSION,
+    CG_CLOSE_STALLED,
+    CG_CLOSE_DEREGISTERED,
+    CG_CLOSE_SHUTDOWN,
+    CG_CLOSE_REASON_COUNT
+};
+const char *cg_close_reason_name(enum cg_close_reason reason);
+enum cg_metric_series cg_close_reason_series(enum cg_close_reason reason);
+/* The counter of a refused frame, and what the refusal does to its connection. */
+enum cg_metric_series cg_refusal_series(enum cg_refusal refusal);
+enum cg_close_reason cg_refusal_close_reason(enum cg_refusal refusal);
+
+/* What acceptor and readers share. */
+struct cg_ingress_shared {
+    _Atomic uint32_t connections;  /* open now */
+    _Atomic uint32_t draining;     /* closed by us and being read to their end */
+    struct cg_log_limit log_limit; /* all cells together */
+};
+
+struct cg_channel {
+    /* Constant. */
+    struct cg_cell *cell; /* a reference */
+    struct cg_reader *reader;
+    struct cg_channel *next; /* the ingress's list of all */
+    struct cg_listening listening;
+    struct cg_log_limit log_limit; /* of this cell */
+
+    /* The reader's. */
+    struct cg_list in_reader; /* while it has connections */
+    struct cg_list connections;
+    struct cg_list in_paused; /* while it is over its rate */
+    uint64_t pause_ends_ns;
+    struct cg_rate_bucket bucket;
+    uint32_t connections_count; /* in `connections` */
+    uint32_t partial_bytes;
+    uint32_t draining;
+};
+
+enum cg_connection_state {
+    CG_CONNECTION_OPEN,
+    CG_CONNECTION_SUSPENDED, /* not watched: its cell is over its rate */
+    CG_CONNECTION_DRAINING,  /* closed by us; what still comes is discarded */
+    CG_CONNECTION_CLOSED,    /* its memory goes at the end of the turn */
+};
+
+struct cg_connection {
+    struct cg_channel *channel;
+    int fd;
+    uint32_t ordinal; /* within the run, from 1 */
+    uint8_t state;    /* enum cg_connection_state */
+    uint32_t discarded_bytes;
+    struct cg_list in_channel; /* or in the reader's inbox, or among its closed ones */
+    struct cg_list in_draining;
+    uint64_t drain_ends_ns;
+    struct cg_partial *partial; /* a frame received in part, or NULL */
+    uint64_t frames, bytes;     /* accepted */
+};
+
+/* Takes a reference to the cell; the listening descriptor becomes the channel's. NULL: no memory,
+ * and nothing is taken. */
+struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader,
+                                  const struct cg_listening *listening);
+/* No connection is left. Closes the listening descriptor if it is open. */
+void cg_channel_free(struct cg_channel *channel);
+
+/* True if a line about this cell may go to the log now. */
+bool cg_channel_may_log(struct cg_channel *channel, struct cg_ingress_shared *shared,
+                        uint64_t now_ns, uint64_t *ret_suppressed);
+
+#endif

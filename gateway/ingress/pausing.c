@@ -1,0 +1,103 @@
+#include "ingress/reader_state.h"
+
+enum {
+    PAUSE_MS = 10,        /* how long a cell over its rate is left alone before a look */
+    COMMIT_RETRY_MS = 20, /* after the spool refused */
+};
+
+void cg_channel_set_paused(const struct cg_channel *channel, bool paused)
+{
+    atomic_store_explicit(&channel->cell->paused, paused, memory_order_relaxed);
+}
+
+void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel)
+{
+    channel->pause_ends_ns = reader->now_ns + PAUSE_MS * CG_NS_PER_MS;
+    cg_list_append(&reader->paused, &channel->in_paused);
+}
+
+static void resume_channel(struct cg_reader *reader, struct cg_channel *channel)
+{
+    cg_list_remove(&channel->in_paused);
+    cg_channel_set_paused(channel, reader->stalled);
+    struct cg_list *next;
+    for (struct cg_list *at = channel->connections.next; at != &channel->connections; at = next) {
+        next = at->next;
+        struct cg_connection *connection = CG_LIST_ENTRY(at, struct cg_connection, in_channel);
+        if (connection->state != CG_CONNECTION_SUSPENDED) {
+            continue;
+        }
+        connection->state = CG_CONNECTION_OPEN;
+        if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
+            connection->state = CG_CONNECTION_SUSPENDED;
+            cg_reader_close_stalled(reader, connection, "no memory to watch it again");
+        }
+    }
+}
+
+static void set_all_paused(struct cg_reader *reader, bool paused)
+{
+    for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
+        const struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_reader);
+        cg_channel_set_paused(channel, paused || cg_list_is_linked(&channel->in_paused));
+    }
+}
+
+/* The spool refused: what is staged stays staged, and nothing is read until it is taken. */
+static void stall(struct cg_reader *reader, enum cg_append outcome)
+{
+    reader->retry_at_ns = reader->now_ns + COMMIT_RETRY_MS * CG_NS_PER_MS;
+    if (reader->stalled) {
+        return;
+    }
+    reader->stalled = true;
+    reader->stalled_since_ns = reader->now_ns;
+    set_all_paused(reader, true);
+    cg_metric_add(CG_SERIES_ingress_paused_spool, 1);
+    uint64_t suppressed;
+    if (cg_log_limit_pass(&reader->shared->log_limit, reader->now_ns, &suppressed)) {
+        CG_LOG(CG_LOG_WARNING, "ingress_paused", CG_F_STR("reason", "spool"),
+               CG_F_STR("detail", outcome == CG_APPEND_FULL ? "the spool is full"
+                                                            : reader->pipeline->commit_error.text),
+               CG_F_U64("suppressed", suppressed));
+    }
+}
+
+static void unstall(struct cg_reader *reader)
+{
+    reader->stalled = false;
+    reader->stalled_total_ns += reader->now_ns - reader->stalled_since_ns;
+    set_all_paused(reader, false);
+}
+
+/* True if everything staged is published. */
+bool cg_reader_commit(struct cg_reader *reader)
+{
+    enum cg_append outcome = cg_pipeline_commit(reader->pipeline);
+    if (outcome != CG_APPEND_DONE) {
+        stall(reader, outcome);
+        return false;
+    }
+    if (reader->stalled) {
+        unstall(reader);
+    }
+    return true;
+}
+
+void cg_reader_end_pauses(struct cg_reader *reader)
+{
+    while (!cg_list_is_empty(&reader->paused)) {
+        struct cg_channel *channel =
+            CG_LIST_ENTRY(reader->paused.next, struct cg_channel, in_paused);
+        if (channel->pause_ends_ns > reader->now_ns && !reader->unlimited) {
+            return;
+        }
+        if (!reader->unlimited &&
+            cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
+            cg_list_remove(&channel->in_paused);
+            cg_reader_pause(reader, channel);
+        } else {
+            resume_channel(reader, channel);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+#include "ingress/reader.h"
+
+#include "ingress/reader_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* One Ed25519 signature takes as long as thirty events without one: shorter turns are fairer. */
+enum { READ_BYTES_ED25519 = 32 * 1024, READ_BYTES_MIN = 4096 };
+
+/* --- making --- */
+
+bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_shared *shared,
+                   const struct cg_envelope *envelope, const struct cg_signing_key *key,
+                   struct cg_spool *spool, struct cg_reader **ret_reader, struct cg_error *err)
+{
+    struct cg_reader *reader = calloc(1, sizeof(*reader));
+    if (reader == NULL) {
+        return cg_error_set(err, "out of memory for an ingress thread");
+    }
+    reader->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
+    reader->config = config;
+    reader->shared = shared;
+    reader->rate = cg_rate_make(config->frames_per_second, config->frames_burst);
+    reader->partial_bytes_max = config->partial_bytes_max / config->threads;
+    (void)pthread_mutex_init(&reader->inbox_lock, NULL);
+    cg_list_init(&reader->inbox);
+    cg_list_init(&reader->channels);
+    cg_list_init(&reader->paused);
+    cg_list_init(&reader->draining);
+    cg_list_init(&reader->closed);
+    cg_partials_init(&reader->partials);
+    if (!cg_loop_init(&reader->loop, err) ||
+        !cg_pipeline_new(envelope, key, spool, &reader->pipeline, err)) {
+        cg_reader_free(reader);
+        return false;
+    }
+    reader->read_bytes = cg_pipeline_signing_mode(reader->pipeline) == CG_SIGNING_ED25519
+                             ? READ_BYTES_ED25519
+                             : CG_READ_BYTES_MAX;
+    *ret_reader = reader;
+    return true;
+}
+
+/* --- reading --- */
+
+/* Beyond the ceiling the cell that holds most loses the connection of its oldest partial frame. */
+static void enforce_ceiling(struct cg_reader *reader)
+{
+    while (reader->partials.bytes > reader->partial_bytes_max) {
+        struct cg_connection *victim = NULL;
+        struct cg_list *head = &reader->partials.by_age;
+        for (struct cg_list *at = head->next; at != head; at = at->next) {
+            struct cg_connection *owner = CG_LIST_ENTRY(at, struct cg_partial, by_age)->owner;
+            if (victim == NULL || owner->channel->partial_bytes > victim->channel->partial_bytes) {
+                victim = owner;
+            }
+        }
+        CG_ASSERT(victim != NULL);
+        cg_reader_close_stalled(reader, victim, "too many bytes of partly sent frames");
+    }
+}
+
+static void hold_partial(struct cg_reader *reader, struct cg_connection *connection,
+                         struct cg_bytes bytes, size_t needed)
+{
+    size_t grown = cg_partial_append(&reader->partials, &connection->partial, connection, bytes,
+                                     needed, cg_reader_reading_time(reader));
+    if (grown == SIZE_MAX) {
+        cg_reader_close_stalled(reader, connection, "no memory for a partly sent frame");
+        return;
+    }
+    connection->channel->partial_bytes += (uint32_t)grown;
+    enforce_ceiling(reader);
+}
+
+static void spend_rate(struct cg_reader *reader, struct cg_channel *channel, uint64_t frames)
+{
+    cg_rate_take(&reader->rate, &channel->bucket, frames, reader->now_ns);
+    if (!reader->unlimited && !cg_list_is_linked(&channel->in_paused) &&
+        cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
+        cg_reader_pause(reader, channel);
+        cg_channel_set_paused(channel, true);
+        cg_metric_add(CG_SERIES_ingress_paused_rate, 1);
+    }
+}
+
+static void report_unsigned(struct cg_reader *reader, struct cg_channel *channel, uint64_t count)
+{
+    cg_metric_add(CG_SERIES_events_dropped_signing, count);
+    uint64_t suppressed;
+    if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
+        CG_LOG(CG_LOG_ERROR, "signing_failed", CG_F_BYTES("cell", channel->cell->identity.cell_id),
+               CG_F_BYTES("run", channel->cell->identity.run_id), CG_F_U64("events", count),
+               CG_F_U64("suppressed", suppressed));
+    }
+}
+
+/* Sends a stream down the pipeline, and deals with how that ends. */
+static void take(struct cg_reader *reader, struct cg_connection *connection, uint64_t received_ns,
+                 struct cg_bytes stream)
+{
+    struct cg_pipeline_taken taken;
+    do {
+        cg_pipeline_take(reader->pipeline, connection, received_ns, reader->now_ns, &stream,
+                         &taken);
+        reader->tally.frames += taken.frames;
+        reader->tally.bytes += taken.bytes;
+        if (taken.unsigned_events > 0) {
+            report_unsigned(reader, connection->channel, taken.unsigned_events);
+        }
+        spend_rate(reader, connection->channel, taken.frames);
+    } while (taken.end == CG_TAKEN_BLOCKED && cg_reader_commit(reader));
+
+    switch (taken.end) {
+    case CG_TAKEN_ALL:
+        if (stream.len > 0) {
+            hold_partial(reader, connection, stream, taken.needed);
+        }
+        break;
+    case CG_TAKEN_REFUSED:
+        cg_reader_refuse(reader, connection, taken.refusal, taken.why);
+        break;
+    case CG_TAKEN_BLOCKED:
+        reader->blocked = (struct cg_reader_blocked){connection, stream, received_ns};
+        break;
+    }
+}
+
+static void end_of_stream(struct cg_reader *reader, struct cg_connection *connection)
+{
+    if (connection->partial != NULL) {
+        atomic_fetch_add_explicit(&connection->channel->cell->frames_rejected, 1,
+                                  memory_order_relaxed);
+        cg_reader_refuse(reader, connection, CG_REFUSAL_TRUNCATED,
+                         "the stream ended inside a frame");
+    } else {
+        cg_reader_close(reader, connection, CG_CLOSE_EOF);
+    }
+}
+
+/* A cell's share of a turn is divided among its connections. */
+static size_t share_bytes(const struct cg_reader *reader, const struct cg_channel *channel)
+{
+    size_t share = reader->read_bytes / channel->connections_count;
+    return share < READ_BYTES_MIN ? READ_BYTES_MIN : share;
+}
+
+static void read_connection(struct cg_reader *reader, struct cg_connection *connection)
+{
+    char *area = reader->buffer + CG_HEADROOM_BYTES;
+    ssize_t got =
+        recv(connection->fd, area, share_bytes(reader, connection->channel), MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (got <= 0) {
+        end_of_stream(reader, connection);
+        return;
+    }
+    struct cg_bytes stream = cg_bytes(area, (size_t)got);
+    struct cg_partial *partial = connection->partial;
+    if (partial != NULL) {
+        if (partial->len + stream.len < partial->needed) {
+            hold_partial(reader, connection, stream, partial->needed);
+            return;
+        }
+        CG_ASSERT(partial->len < CG_HEADROOM_BYTES);
+        stream = cg_bytes(area - partial->len, partial->len + stream.len);
+        memcpy(area - partial->len, partial->bytes, partial->len);
+        cg_reader_drop_partial(reader, connection);
+    }
+    take(reader, connection, cg_clock_realtime(reader->config->clock), stream);
+}
+
+static void serve(struct cg_reader *reader, struct cg_connection *connection)
+{
+    switch ((enum cg_connection_state)connection->state) {
+    case CG_CONNECTION_OPEN:
+        if (cg_list_is_linked(&connection->channel->in_paused)) {
+            cg_loop_remove(&reader->loop, connection->fd);
+            connection->state = CG_CONNECTION_SUSPENDED;
+        } else if (!reader->stalled) {
+            read_connection(reader, connection);
+        }
+        break;
+    case CG_CONNECTION_DRAINING:
+        if (!reader->stalled) { /* the buffer is taken */
+            cg_reader_discard(reader, connection);
+        }
+        break;
+    case CG_CONNECTION_SUSPENDED:
+    case CG_CONNECTION_CLOSED:
+        break;
+    }
+}
+
+/* --- new connections --- */
+
+void cg_reader_give(struct cg_reader *reader, struct cg_connection *connection)
+{
+    (void)pthread_mutex_lock(&reader->inbox_lock);
+    bool first = cg_list_is_empty(&reader->inbox);
+    cg_list_append(&reader->inbox, &connection->in_channel);
+    (void)pthread_mutex_unlock(&reader->inbox_lock);
+    if (first) {
+        cg_loop_wake(&reader->loop);
+    }
+}
+
+static struct cg_connection *take_from_inbox(struct cg_reader *reader)
+{
+    struct cg_connection *connection = NULL;
+    (void)pthread_mutex_lock(&reader->inbox_lock);
+    if (!cg_list_is_empty(&reader->inbox)) {
+        connection = CG_LIST_ENTRY(reader->inbox.next, struct cg_connection, in_channel);
+        cg_list_remove(&connection->in_channel);
+    }
+    (void)pthread_mutex_unlock(&reader->inbox_lock);
+    return connection;
+}
+
+static void empty_inbox(struct cg_reader *reader)
+{
+    struct cg_connection *connection;
+    while ((connection = take_from_inbox(reader)) != NULL) {
+        struct cg_channel *channel = connection->channel;
+        if (cg_list_is_empty(&channel->connections)) {
+            cg_list_append(&reader->channels, &channel->in_reader);
+            cg_channel_set_paused(channel,
+                                  reader->stalled || cg_list_is_linked(&channel->in_paused));
+        }
+        cg_list_append(&channel->connections, &connection->in_channel);
+        channel->connections_count++;
+        CG_LOG(CG_LOG_DEBUG, "connection_opened",
+               CG_F_BYTES("cell", channel->cell->identity.cell_id),
+               CG_F_U64("connection", connection->ordinal));
+        if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
+            connection->state = CG_CONNECTION_SUSPENDED;
+            cg_reader_close_stalled(reader, connection, "no memory to watch it");
+        }
+    }
+}
+
+/* --- timers --- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_deadline(const struct cg_reader *reader)
+{
+    uint64_t deadline = UINT64_MAX;
+    if (!cg_list_is_empty(&reader->paused)) {
+        deadline = CG_LIST_ENTRY(reader->paused.next, struct cg_channel, in_paused)->pause_ends_ns;
+    }
+    if (!cg_list_is_empty(&reader->draining)) {
+        deadline = earlier(
+            deadline,
+            CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining)->drain_ends_ns);
+    }
+    const struct cg_partial *oldest = cg_partial_oldest(&reader->partials);
+    if (reader->stalled) {
+        deadline = earlier(deadline, reader->retry_at_ns);
+    } else if (oldest != NULL) {
+        deadline = earlier(deadline, oldest->begun_ns + reader->config->frame_deadline_ns +
+                                         reader->stalled_total_ns);
+    }
+    return deadline;
+}
+
+static void end_partials(struct cg_reader *reader)
+{
+    struct cg_partial *oldest;
+    while (!reader->stalled && (oldest = cg_partial_oldest(&reader->partials)) != NULL &&
+           cg_reader_reading_time(reader) - oldest->begun_ns >= reader->config->frame_deadline_ns) {
+        struct cg_connection *owner = oldest->owner;
+        if (cg_list_is_linked(&owner->channel->in_paused)) {
+            /* It is we who do not read. */
+            cg_partial_renew(&reader->partials, oldest, cg_reader_reading_time(reader));
+        } else {
+            cg_reader_close_stalled(reader, owner, "a frame begun was not ended in time");
+        }
+    }
+}
+
+/* --- turning --- */
+
+/* Tries again what the spool refused, and goes on with the read that it stopped. */
+static void retry(struct cg_reader *reader)
+{
+    if (reader->now_ns < reader->retry_at_ns || !cg_reader_commit(reader)) {
+        return;
+    }
+    struct cg_reader_blocked blocked = reader->blocked;
+    reader->blocked.connection = NULL;
+    if (blocked.connection != NULL) {
+        take(reader, blocked.connection, blocked.received_ns, blocked.stream);
+    }
+}
+
+unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
+{
+    const struct cg_clock *clock = reader->config->clock;
+    struct cg_loop_ready ready;
+    uint64_t before_ns = cg_clock_monotonic(clock);
+    uint64_t until_ns = earlier(wait_until_ns, next_deadline(reader));
+    if (reader->stalled) {
+        cg_loop_pause(&reader->loop, before_ns, until_ns, &ready);
+    } else {
+        cg_loop_wait(&reader->loop, before_ns, until_ns, &ready);
+    }
+    reader->now_ns = cg_clock_monotonic(clock);
+    if (ready.woken) {
+        empty_inbox(reader);
+    }
+    if (reader->stalled) {
+        retry(reader);
+    }
+    for (unsigned i = 0; i < ready.count; i++) {
+        serve(reader, ready.data[i]);
+    }
+    cg_reader_end_pauses(reader);
+    cg_reader_end_draining(reader);
+    end_partials(reader);
+    if (!reader->stalled) {
+        (void)cg_reader_commit(reader);
+    }
+    if (reader->tally.frames > 0) {
+        cg_metric_add(CG_SERIES_frames_received, reader->tally.frames);
+        cg_metric_add(CG_SERIES_frame_bytes, reader->tally.bytes);
+        reader->tally = (struct cg_reader_tally){0};
+    }
+    cg_reader_bury(reader);
+    return ready.count;
+}
+
+/* Tells every guest that this is the end, before the last reading. */
+static void shut_all(struct cg_reader *reader)
+{
+    for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
+        struct cg_list *head = &CG_LIST_ENTRY(at, struct cg_channel, in_reader)->connections;
+        for (struct cg_list *node = head->next; node != head; node = node->next) {
+            (void)shutdown(CG_LIST_ENTRY(node, struct cg_connection, in_channel)->fd, SHUT_WR);
+        }
+    }
+}
+
+void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
+{
+    reader->now_ns = cg_clock_monotonic(reader->config->clock);
+    reader->unlimited = true;
+    empty_inbox(reader);
+    cg_reader_end_pauses(reader);
+    shut_all(reader);
+    bool more;
+    do {
+        /* While the spool refuses there is something to wait for, otherwise only to look at. */
+        bool stalled = reader->stalled;
+        unsigned ready = cg_reader_turn(reader, stalled ? deadline_ns : 0);
+        more = ready > 0 || stalled || reader->stalled;
+    } while (more && reader->now_ns < deadline_ns);
+    if (reader->stalled) {
+        CG_LOG(CG_LOG_ERROR, "ingress_events_lost", CG_F_STR("reason", "the spool refuses them"),
+               CG_F_U64("events", cg_spool_writer_staged(reader->pipeline->writer)));
+    }
+    reader->blocked.connection = NULL;
+    cg_reader_close_all(reader);
+}
+
+void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint64_t deadline_ns)
+{
+    atomic_store_explicit(&reader->order_deadline_ns, deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&reader->order, order, memory_order_release);
+    cg_loop_wake(&reader->loop);
+}
+
+void cg_reader_run(struct cg_reader *reader)
+{
+    int order;
+    while ((order = atomic_load_explicit(&reader->order, memory_order_acquire)) == CG_READER_TURN) {
+        (void)cg_reader_turn(reader, UINT64_MAX);
+    }
+    if (order == CG_READER_DRAIN) {
+        cg_reader_drain(reader,
+                        atomic_load_explicit(&reader->order_deadline_ns, memory_order_relaxed));
+    }
+}
+
+void cg_reader_free(struct cg_reader *reader)
+{
+    if (reader == NULL) {
+        return;
+    }
+    if (reader->loop.epoll_fd >= 0) {
+        empty_inbox(reader);
+    }
+    cg_reader_close_all(reader);
+    cg_pipeline_free(reader->pipeline);
+    cg_loop_fini(&reader->loop);
+    (void)pthread_mutex_destroy(&reader->inbox_lock);
+    free(reader);
+}

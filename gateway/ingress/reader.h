@@ -1,0 +1,44 @@
+/*
+ * reader.h - one ingress thread: it reads its cells' connections, and nobody else does.
+ *
+ * docs/contract.md sections 1 and 2. A reader turns: it waits for what is ready, reads each ready
+ * connection once (so that a cell takes no more than its share of a turn), commits what came of it,
+ * and looks at its timers. Timers are lists in the order of time, so that thousands of connections
+ * cost nothing while nothing happens.
+ *
+ * The functions are called on the reader's thread (in tests, the test's) but for cg_reader_give and
+ * cg_reader_order.
+ */
+#ifndef CELLGATE_READER_H
+#define CELLGATE_READER_H
+
+#include "ingress/connection.h"
+#include "ingress/ingress.h"
+
+/* `config` and `shared` are borrowed until the reader is freed. */
+CG_MUST_USE bool cg_reader_new(const struct cg_ingress_config *config,
+                               struct cg_ingress_shared *shared, const struct cg_envelope *envelope,
+                               const struct cg_signing_key *key, struct cg_spool *spool,
+                               struct cg_reader **ret_reader, struct cg_error *err);
+/* Closes the connections it still has. NULL is fine. */
+void cg_reader_free(struct cg_reader *reader);
+
+/* Any thread: hands over a connection that was accepted for a cell of this reader. */
+void cg_reader_give(struct cg_reader *reader, struct cg_connection *connection);
+
+/* Any thread: what cg_reader_run shall do. */
+enum cg_reader_order { CG_READER_TURN, CG_READER_DRAIN, CG_READER_STOP };
+void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint64_t deadline_ns);
+
+/* Turns until it is ordered to stop, or has drained. */
+void cg_reader_run(struct cg_reader *reader);
+
+/* Waits until something is ready or due, at most until `wait_until_ns`, and does it. Returns how
+ * many connections were ready. */
+unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns);
+
+/* Reads what the connections hold until there is nothing more or the deadline passes, appends it,
+ * and closes them. */
+void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * reader_state.h - a reader from the inside: for the files that make it up, and nobody else.
+ *
+ * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while.
+ * All on the reader's thread.
+ */
+#ifndef CELLGATE_READER_STATE_H
+#define CELLGATE_READER_STATE_H
+
+#include "base/loop.h"
+#include "ingress/pipeline.h"
+#include "ingress/reader.h"
+
+#include <pthread.h>
+
+enum {
+    CG_READ_BYTES_MAX = 256 * 1024, /* of one cell in one turn */
+    CG_HEADROOM_BYTES = CG_FRAME_PREFIX_BYTES + CG_FRAME_BODY_BYTES_MAX,
+};
+
+/* What a turn adds to the metrics, once. */
+struct cg_reader_tally {
+    uint64_t frames, bytes;
+};
+
+/* A read that the spool stopped: what is left of it, in the reader's buffer. */
+struct cg_reader_blocked {
+    struct cg_connection *connection; /* NULL: none */
+    struct cg_bytes stream;
+    uint64_t received_ns;
+};
+
+struct cg_reader {
+    const struct cg_ingress_config *config;
+    struct cg_ingress_shared *shared;
+    struct cg_pipeline *pipeline;
+    struct cg_loop loop;
+    struct cg_rate rate;
+    size_t read_bytes;
+    uint64_t partial_bytes_max; /* this thread's share */
+
+    pthread_mutex_t inbox_lock;
+    struct cg_list inbox; /* connections */
+    _Atomic int order;    /* enum cg_reader_order */
+    _Atomic uint64_t order_deadline_ns;
+
+    uint64_t now_ns;         /* monotonic, of this turn */
+    struct cg_list channels; /* with connections */
+    struct cg_list paused;   /* channels over their rate, the first to be looked at first */
+    struct cg_list draining; /* connections, the first to be given up first */
+    struct cg_list closed;   /* connections whose memory goes at the end of the turn */
+    struct cg_partials partials;
+    struct cg_reader_tally tally;
+    bool unlimited; /* the last reading before the end knows no rate */
+
+    /* While the spool refuses, nothing is read, and the time does not count against guests. */
+    bool stalled;
+    uint64_t stalled_since_ns, stalled_total_ns, retry_at_ns;
+    struct cg_reader_blocked blocked;
+
+    /* A partly held frame is put in front of the bytes that complete it. */
+    char buffer[CG_HEADROOM_BYTES + CG_READ_BYTES_MAX];
+};
+
+/* Monotonic time, but for the time in which the spool refused and nothing was read. */
+static inline uint64_t cg_reader_reading_time(const struct cg_reader *reader)
+{
+    return reader->now_ns - reader->stalled_total_ns;
+}
+
+/* --- closing.c --- */
+
+/* The connection counts as closed from here on, whatever is still read from it. */
+void cg_reader_close(struct cg_reader *reader, struct cg_connection *connection,
+                     enum cg_close_reason reason);
+/* The same, with a line for the log. */
+void cg_reader_refuse(struct cg_reader *reader, struct cg_connection *connection,
+                      enum cg_refusal refusal, const char *why);
+void cg_reader_close_stalled(struct cg_reader *reader, struct cg_connection *connection,
+                             const char *why);
+void cg_reader_close_all(struct cg_reader *reader);
+
+void cg_reader_drop_partial(struct cg_reader *reader, struct cg_connection *connection);
+/* Reads on from a connection that we have closed. */
+void cg_reader_discard(struct cg_reader *reader, struct cg_connection *connection);
+/* Gives up those that do not come to their end. */
+void cg_reader_end_draining(struct cg_reader *reader);
+/* Frees the connections that were closed in this turn. */
+void cg_reader_bury(struct cg_reader *reader);
+
+/* --- pausing.c --- */
+
+void cg_channel_set_paused(const struct cg_channel *channel, bool paused);
+/* Leaves a cell alone for a moment. */
+void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel);
+void cg_reader_end_pauses(struct cg_reader *reader);
+/* Publishes what is staged. False: the spool refused, and nothing is read until it does not. */
+bool cg_reader_commit(struct cg_reader *reader);
+
+#endif
