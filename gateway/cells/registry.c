@@ -3,7 +3,6 @@
 #include "cellgate/buf.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
-#include "cells/silence.h"
 #include "event/json_write.h"
 
 #include <pthread.h>
@@ -303,27 +302,4 @@ void cg_registry_visit(struct cg_registry *registry,
         visit(context, cell);
     }
     (void)pthread_mutex_unlock(&registry->lock);
-}
-
-/* --- the state of a cell --- */
-
-const char *cg_cell_state_name(enum cg_cell_state state)
-{
-    static const char *const names[CG_CELL_STATE_COUNT] = {
-        [CG_CELL_WAITING] = "waiting", [CG_CELL_LIVE] = "live",     [CG_CELL_IDLE] = "idle",
-        [CG_CELL_SILENT] = "silent",   [CG_CELL_PAUSED] = "paused",
-    };
-    CG_ASSERT(state < CG_CELL_STATE_COUNT);
-    return names[state];
-}
-
-enum cg_cell_state cg_cell_state(const struct cg_cell *cell, uint64_t monotonic_ns)
-{
-    const struct cg_silence_facts facts = {
-        .window_ns = cell->keepalive_window_ns,
-        .last_frame_ns = atomic_load_explicit(&cell->last_frame_ns, memory_order_relaxed),
-        .connections = atomic_load_explicit(&cell->connections, memory_order_relaxed),
-        .paused = atomic_load_explicit(&cell->paused, memory_order_relaxed),
-    };
-    return cg_silence_state(&facts, monotonic_ns);
 }
