@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     INGRESS_THREADS_DEFAULT_MAX = 4,
@@ -169,6 +170,14 @@ static void stop_cells(struct cg_gateway *gateway)
     cg_registry_free(gateway->registry);
 }
 
+/* The lesser of the operator's batch size and what the exporter can acknowledge at once. */
+static uint64_t batch_events(const struct cg_exporter_config *exporter)
+{
+    uint64_t (*limit)(const void *config) = exporter->ops->batch_events_max;
+    uint64_t max = limit == NULL ? 0 : limit(exporter->own);
+    return max != 0 && max < exporter->batch_events ? max : exporter->batch_events;
+}
+
 static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
                            struct cg_error *err)
 {
@@ -184,7 +193,7 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .ops = exporter->ops,
         .exporter_config = exporter->own,
         .env = {.name = exporter->name, .node = gateway->config->node, .version = CELLGATE_VERSION},
-        .batch_events = exporter->batch_events,
+        .batch_events = batch_events(exporter),
         .batch_bytes = exporter->batch_bytes,
         .linger_ns = exporter->linger_ns,
         .backoff_initial_ns = exporter->backoff_initial_ns,

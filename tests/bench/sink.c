@@ -1,7 +1,7 @@
 /*
  * sink.c - a destination that costs as little as possible: HTTP/1.1 on 127.0.0.1, answers 200.
  *
- *     sink [--exact]      prints {"port": N} at once, and totals as JSON at SIGTERM
+ *     sink [--exact|--latency]   prints {"port": N} at once, and totals as JSON at SIGTERM
  *
  * One thread, epoll, keep-alive, requests with a Content-Length only. Events are counted from the
  * bodies, not from what the sender says of them. An event the gateway made begins with its
@@ -24,12 +24,14 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     CONNECTIONS_MAX = 64,
     READ_BYTES = 1024 * 1024,
     REQUEST_BYTES_MAX = 64 * 1024 * 1024,
+    LATENCIES_MAX = 1 << 20,
 };
 
 struct connection {
@@ -42,8 +44,42 @@ struct connection {
 
 static struct {
     uint64_t requests, events, bytes, refused;
-    bool exact;
+    bool exact, latency;
 } totals;
+
+static struct {
+    uint64_t ns[LATENCIES_MAX];
+    size_t count;
+} latencies;
+
+static void note_latencies(const char *data, size_t len)
+{
+    static const char key[] = "\"guestMonotonicNs\":";
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    const char *end = data + len;
+    const char *at = data;
+    while (latencies.count < LATENCIES_MAX &&
+           (at = memmem(at, (size_t)(end - at), key, sizeof(key) - 1)) != NULL) {
+        at += sizeof(key) - 1;
+        latencies.ns[latencies.count++] = now_ns - strtoull(at, NULL, 10);
+    }
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double percentile_us(unsigned percent)
+{
+    return latencies.count == 0
+               ? 0
+               : (double)latencies.ns[(latencies.count - 1) * percent / 100] / 1000;
+}
 
 static uint64_t count_between(const char *data, size_t len)
 {
@@ -136,6 +172,10 @@ static bool answer(struct connection *connection)
         totals.bytes += connection->need - connection->head;
         totals.events +=
             count_events(connection->data + connection->head, connection->need - connection->head);
+        if (totals.latency) {
+            note_latencies(connection->data + connection->head,
+                           connection->need - connection->head);
+        }
         if (send(connection->fd, ok, sizeof(ok) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(ok) - 1) {
             return false;
         }
@@ -229,17 +269,20 @@ static void print_totals(void)
 {
     struct rusage usage;
     (void)getrusage(RUSAGE_SELF, &usage);
+    qsort(latencies.ns, latencies.count, sizeof(latencies.ns[0]), compare_u64);
     double cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                  (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     printf("{\"requests\": %llu, \"events\": %llu, \"body_bytes\": %llu, \"refused\": %llu, "
-           "\"cpu_seconds\": %.3f}\n",
+           "\"cpu_seconds\": %.3f, \"latency_us\": {\"p50\": %.1f, \"p99\": %.1f}}\n",
            (unsigned long long)totals.requests, (unsigned long long)totals.events,
-           (unsigned long long)totals.bytes, (unsigned long long)totals.refused, cpu);
+           (unsigned long long)totals.bytes, (unsigned long long)totals.refused, cpu,
+           percentile_us(50), percentile_us(99));
 }
 
 int main(int argc, char **argv)
 {
     totals.exact = argc > 1 && strcmp(argv[1], "--exact") == 0;
+    totals.latency = argc > 1 && strcmp(argv[1], "--latency") == 0;
     static struct connection connections[CONNECTIONS_MAX];
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         connections[i].fd = -1;

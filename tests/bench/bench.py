@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""One command, one table: what cellgate costs, beside its targets.
+
+    python3 tests/bench/bench.py [--build DIR] [--only NAME[,NAME…]] [--scale F] [--json]
+
+Figures are events per second of the gateway's own CPU time (user and system), end to end: the real
+binary reads from Unix sockets, and the destination has acknowledged every event. The floors of the
+machine are measured in the same run. Builds the release binary first unless --build names one.
+Needs nothing but Python's standard library.
+"""
+import argparse
+import contextlib
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FRAME_BYTES = 115
+READY_S = 30
+PATIENCE_S = 300
+
+
+def process_cpu_s(pid):
+    """CPU time of a process and its threads: the clock that clock_getcpuclockid(3) names."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def process_memory(pid):
+    """Anonymous and resident bytes."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE))
+    return int(fields["Anonymous"]) * 1024, int(fields["Rss"]) * 1024
+
+
+class Gateway:
+    """The release binary on a configuration of its own, in a directory of its own."""
+
+    def __init__(self, binary, directory, config, cells=4):
+        self.binary, self.directory = binary, pathlib.Path(directory)
+        self.base = str(self.directory / "cell-%d.vsock")
+        config.setdefault("node", "bench")
+        config.setdefault("http", {"listen": "127.0.0.1:0"})
+        config.setdefault("log", {"level": "warning"})
+        config["log"]["level"] = "info"
+        config["ingress"] = {"frames_per_second": 0, **config.get("ingress", {}), "cells": [
+            {"cell_id": f"cell-{n}", "run_id": "bench", "spec_signature_hash": "sha256:deadbeef",
+             "vsock_uds_base": self.base.replace("%d", str(n))} for n in range(cells)]}
+        path = self.directory / "cellgate.json"
+        path.write_text(json.dumps(config))
+        self.log = self.directory / "log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([binary, "run", "--config", str(path)], stderr=log)
+        self.url = self._wait_ready()
+
+    def _wait_ready(self):
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            found = re.search(r"event=http_listening address=(\S+)", self.log.read_text())
+            if found and "event=ready" in self.log.read_text():
+                return "http://" + found.group(1)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise SystemExit("the gateway did not start:\n" + self.log.read_text())
+
+    def metric(self, name, labels=""):
+        with urllib.request.urlopen(self.url + "/metrics", timeout=10) as answer:
+            for line in answer.read().decode().split("\n"):
+                if line.startswith(name) and labels in line:
+                    return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def wait_delivered(self, count):
+        deadline = time.monotonic() + PATIENCE_S
+        while (now := self.metric("cellgate_exporter_delivered_events_total")) < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {now} of {count} events were delivered")
+            time.sleep(0.1)
+
+    def send(self, cells, frames, *more):
+        done = subprocess.run([self.binary, "send", "--socket", self.base, "--cells", str(cells),
+                               "--frames", str(frames), "--json", *more],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"send failed: {done.stdout}{done.stderr}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+@contextlib.contextmanager
+def running(binary, config, cells=4):
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
+        text = json.dumps(config).replace("@DIR@", directory)
+        gateway = Gateway(binary, directory, json.loads(text), cells)
+        try:
+            yield gateway
+        finally:
+            gateway.stop()
+
+
+@contextlib.contextmanager
+def sink(build, *arguments):
+    process = subprocess.Popen([build / "tests/bench/sink", *arguments], stdout=subprocess.PIPE,
+                               text=True)
+    totals = {}
+    try:
+        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/", totals
+    finally:
+        process.terminate()
+        totals.update(json.loads(process.stdout.read()))
+        process.wait()
+
+
+def write_key(directory, mode):
+    path = pathlib.Path(directory) / "bench.key"
+    path.write_text("QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI")
+    path.chmod(0o600)
+    return {"mode": mode, "kid": "bench", "key_file": str(path)}
+
+
+def http_exporter(url, **batch):
+    return {"name": "sink", "type": "cloudevents-http", "url": url,
+            "batch": {"events": 512, "bytes": "1MiB", "linger": "20ms", **batch}}
+
+
+def pump(build, config, total, cells=4):
+    """Events per CPU-second and per second of wall-clock time, and the gateway's peak memory."""
+    with running(build / "cellgate", config, cells) as gateway:
+        gateway.send(cells, 2000)  # start-up costs, caches and connections are not the path's
+        gateway.wait_delivered(2000 * cells)
+        cpu, wall = process_cpu_s(gateway.process.pid), time.monotonic()
+        gateway.send(cells, total // cells)
+        gateway.wait_delivered(2000 * cells + total // cells * cells)
+        cpu = process_cpu_s(gateway.process.pid) - cpu
+        wall = time.monotonic() - wall
+        _, resident = process_memory(gateway.process.pid)
+    return {"per_cpu_s": total / cpu, "per_s": total / wall, "resident": resident}
+
+
+def bench_http(build, mode, total, **ingress):
+    with tempfile.TemporaryDirectory(dir=BENCH_DIR) as keys, sink(build) as (url, totals):
+        config = {"spool": {"dir": "@DIR@/spool"}, "exporters": [http_exporter(url)],
+                  "ingress": ingress}
+        if mode != "off":
+            config["signing"] = write_key(keys, mode)
+        figures = pump(build, config, total)
+    if totals["events"] != total + 8000:
+        raise SystemExit(f"the sink counted {totals['events']} events of {total + 8000}")
+    figures["bytes"] = totals["body_bytes"] / totals["events"]
+    return figures
+
+
+def bench_jsonl(build, total):
+    return pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
+        {"name": "file", "type": "jsonl", "path": "@DIR@/events.jsonl"}]}, total)
+
+
+def bench_idle(build, count):
+    """Anonymous bytes a connected idle cell adds to the same process without cells."""
+    exporter = {"exporters": [{"name": "out", "type": "jsonl", "path": "@DIR@/events.jsonl"}]}
+    with running(build / "cellgate", exporter, 0) as gateway:
+        empty, _ = process_memory(gateway.process.pid)
+    with running(build / "cellgate", exporter, count) as gateway:
+        guests = []
+        for n in range(count):
+            guest = socket.socket(socket.AF_UNIX)
+            guest.connect(gateway.base.replace("%d", str(n)) + "_9001")
+            guests.append(guest)
+        deadline = time.monotonic() + PATIENCE_S
+        while gateway.metric("cellgate_connections ") < count and time.monotonic() < deadline:
+            time.sleep(0.1)
+        full, _ = process_memory(gateway.process.pid)
+        for guest in guests:
+            guest.close()
+    return (full - empty) / count
+
+
+def bench_dead_collector(build, total):
+    """Resident bytes early and late while nothing is delivered."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"  # bound, but nobody listens
+        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB"},
+                  "exporters": [http_exporter(url)], "shutdown": {"drain": "0s"}}
+        with running(build / "cellgate", config) as gateway:
+            sizes = []
+            for _ in range(2):
+                gateway.send(4, total // 8)
+                sizes.append(process_memory(gateway.process.pid)[1])
+    return sizes
+
+
+def bench_latency(build, count):
+    """p50 and p99 from writing a frame's last byte to its arrival at the sink, linger 0."""
+    with sink(build, "--latency") as (url, totals):
+        config = {"spool": {"dir": "@DIR@/spool"}, "exporters": [http_exporter(url, linger="0s")]}
+        with running(build / "cellgate", config, 1) as gateway:
+            gateway.send(1, count, "--rate", "500")
+            gateway.wait_delivered(count)
+    return totals["latency_us"]
+
+
+def measure(build, scale, only):
+    rows = []
+
+    def wanted(name):
+        return not only or name in only
+
+    def row(name, figure, target=None, unit="events/CPU-s", note=""):
+        rows.append({"name": name, "figure": figure, "target": target, "unit": unit, "note": note})
+        print_row(rows[-1])
+
+    def count(n):
+        return max(4000, int(n * scale))
+
+    floors = json.loads(subprocess.run([build / "tests/bench/floors", BENCH_DIR, "620"],
+                                       capture_output=True, text=True, check=True).stdout)
+    for name, what in (("loopback_ns", "floor: loopback send"),
+                       ("write_new_ns", "floor: write to new pages"),
+                       ("write_over_ns", "floor: write over old pages"),
+                       ("write_twice_ns", "floor: write twice to new files"),
+                       ("hmac_ns", "floor: HMAC-SHA256"),
+                       ("ed25519_openssl_ns", "floor: Ed25519, OpenSSL"),
+                       ("ed25519_sodium_ns", "floor: Ed25519, libsodium")):
+        row(what, 1e9 / floors[name])
+    if wanted("unsigned"):
+        figures = bench_http(build, "off", count(4_000_000))
+        row("unsigned -> cloudevents-http", figures["per_cpu_s"], 1_000_000,
+            note=f"{figures['bytes']:.0f} B/event sent")
+        row("  resident under load", figures["resident"] / 2**20, 64, "MiB (at most)")
+    if wanted("hmac"):
+        row("hmac-sha256 -> cloudevents-http",
+            bench_http(build, "hmac-sha256", count(2_000_000))["per_cpu_s"], 560_000)
+    if wanted("ed25519"):
+        best = 1e9 / min(floors["ed25519_openssl_ns"], floors["ed25519_sodium_ns"])
+        row("ed25519 -> cloudevents-http",
+            bench_http(build, "ed25519", count(200_000))["per_cpu_s"], 0.9 * best)
+    if wanted("jsonl"):
+        row("unsigned -> jsonl file", bench_jsonl(build, count(4_000_000))["per_cpu_s"],
+            min(1_200_000, 0.6 * 1e9 / floors["write_twice_ns"]))
+    if wanted("threads"):
+        one = bench_http(build, "off", count(3_000_000), threads=1)["per_s"]
+        two = bench_http(build, "off", count(3_000_000), threads=2)["per_s"]
+        row("wall-clock, 1 ingress thread", one, unit="events/s")
+        row("wall-clock, 2 ingress threads", two, unit="events/s", note=f"{two / one:.2f} x")
+    if wanted("idle"):
+        row("anonymous memory per idle cell (9,000)", bench_idle(build, 9000), 1536,
+            "bytes (at most)")
+    if wanted("dead"):
+        early, late = bench_dead_collector(build, count(3_000_000))
+        row("resident, dead collector, later/earlier", late / early, 1.05, "ratio (at most)",
+            f"{early / 2**20:.1f} -> {late / 2**20:.1f} MiB")
+    if wanted("latency"):
+        latency = bench_latency(build, count(5_000))
+        row("frame to sink, linger 0, p50", latency["p50"], unit="us")
+        row("frame to sink, linger 0, p99", latency["p99"], unit="us")
+    return rows
+
+
+def print_row(row):
+    if row["target"] is None:
+        target = ratio = ""
+    else:
+        target, ratio = f"{row['target']:,.0f}", f"{row['figure'] / row['target']:.2f}"
+        if row["target"] < 10:
+            target = f"{row['target']:.2f}"
+    digits = 2 if row["figure"] < 10 else 0
+    print(f"{row['name']:<42}{row['figure']:>14,.{digits}f} {row['unit']:<16}{target:>12} {ratio:>6}"
+          f"  {row['note']}", flush=True)
+
+
+def main():
+    global BENCH_DIR
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of events")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the rows to this file")
+    parser.add_argument("--dir", default=None, help="where spool and files go (a disk)")
+    arguments = parser.parse_args()
+    BENCH_DIR = arguments.dir or tempfile.gettempdir()
+    build = arguments.build
+    if build is None:
+        build = ROOT / "build/bench"
+        subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja",
+                        "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON"],
+                       check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--build", build], check=True, stdout=subprocess.DEVNULL)
+    print(f"{'path':<42}{'figure':>14} {'unit':<16}{'target':>12} {'ratio':>6}")
+    rows = measure(build.resolve(), arguments.scale, set(filter(None, arguments.only.split(","))))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
