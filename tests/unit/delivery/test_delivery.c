@@ -1,0 +1,537 @@
+/*
+ * The worker over a real spool in memory and an exporter that plays a script. Tests wait for the
+ * exporter's calls, never for time.
+ */
+#include "delivery/delivery.h"
+
+#include "cellgate/cleanup.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { CALLS_MAX = 4096, HOUR_S = 3600 };
+
+/* --- the scripted exporter --- */
+
+struct call {
+    uint64_t first, count;
+};
+
+struct script {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    const enum cg_verdict_kind *kinds; /* one a call; DELIVERED behind the last */
+    size_t kinds_count;
+    uint64_t poison; /* index that is refused; UINT64_MAX: none */
+    uint64_t rejected;
+    bool refuse_open;
+    bool gated; /* deliver waits to be cancelled */
+
+    struct call calls[CALLS_MAX];
+    size_t calls_count;
+    uint64_t opened, closed, reopened;
+    bool cancelled;
+};
+
+static void init_script(struct script *script)
+{
+    memset(script, 0, sizeof(*script));
+    pthread_mutex_init(&script->mutex, NULL);
+    pthread_cond_init(&script->changed, NULL);
+    script->poison = UINT64_MAX;
+}
+
+static bool script_open(const void *config, const struct cg_exporter_env *env, void **ret_exporter,
+                        struct cg_error *err)
+{
+    struct script *script = *(struct script *const *)config;
+    (void)env;
+    script->opened++;
+    if (script->refuse_open) {
+        return cg_error_set(err, "no such certificate");
+    }
+    *ret_exporter = script;
+    return true;
+}
+
+static bool holds(const struct cg_batch *batch, uint64_t index)
+{
+    return batch->events[0].index <= index && index <= batch->events[batch->count - 1].index;
+}
+
+static void script_deliver(void *exporter, const struct cg_batch *batch,
+                           struct cg_verdict *ret_verdict)
+{
+    struct script *script = exporter;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        bytes += batch->events[i].bytes.len;
+    }
+    ck_assert_uint_eq(bytes, batch->bytes);
+    ck_assert_int_eq(ret_verdict->kind, CG_VERDICT_DELIVERED); /* zeroed by the caller */
+    ck_assert_uint_eq(ret_verdict->answer_len, 0);
+
+    pthread_mutex_lock(&script->mutex);
+    size_t number = script->calls_count++;
+    ck_assert_uint_lt(number, CALLS_MAX);
+    script->calls[number] = (struct call){batch->events[0].index, batch->count};
+    pthread_cond_broadcast(&script->changed);
+    while (script->gated && !script->cancelled) {
+        pthread_cond_wait(&script->changed, &script->mutex);
+    }
+    if (script->cancelled) {
+        ret_verdict->kind = CG_VERDICT_BACKOFF;
+    } else if (number < script->kinds_count) {
+        ret_verdict->kind = script->kinds[number];
+    } else if (script->poison != UINT64_MAX && holds(batch, script->poison)) {
+        ret_verdict->kind = CG_VERDICT_SUSPECT;
+        ret_verdict->status = 422;
+    }
+    if (ret_verdict->kind == CG_VERDICT_DELIVERED) {
+        ret_verdict->rejected = script->rejected;
+    } else {
+        (void)snprintf(ret_verdict->detail, sizeof(ret_verdict->detail), "call %zu", number);
+    }
+    pthread_mutex_unlock(&script->mutex);
+}
+
+static void script_cancel(void *exporter)
+{
+    struct script *script = exporter;
+    pthread_mutex_lock(&script->mutex);
+    script->cancelled = true;
+    pthread_cond_broadcast(&script->changed);
+    pthread_mutex_unlock(&script->mutex);
+}
+
+static void script_reopen(void *exporter)
+{
+    struct script *script = exporter;
+    script->reopened++;
+}
+
+static void script_close(void *exporter)
+{
+    struct script *script = exporter;
+    script->closed++;
+}
+
+static void wait_for_calls(struct script *script, size_t count)
+{
+    pthread_mutex_lock(&script->mutex);
+    while (script->calls_count < count) {
+        pthread_cond_wait(&script->changed, &script->mutex);
+    }
+    pthread_mutex_unlock(&script->mutex);
+}
+
+static const struct cg_option no_options[] = {{0}};
+
+static const struct cg_exporter_ops script_ops = {
+    .type = "script",
+    .summary = "Plays a script.",
+    .options = no_options,
+    .config_size = sizeof(struct script *),
+    .batch_events = 100,
+    .batch_bytes = 1 << 20,
+    .open = script_open,
+    .deliver = script_deliver,
+    .cancel = script_cancel,
+    .reopen = script_reopen,
+    .close = script_close,
+};
+
+/* --- the spool and the worker --- */
+
+static struct cg_spool *spool;
+static struct cg_spool_run *run;
+static struct cg_spool_writer *writer;
+static struct script script;
+static struct script *script_config;
+static struct cg_delivery_config config;
+static struct cg_delivery *delivery;
+static char directory[64], letters_path[96];
+
+static void setup(void)
+{
+    struct cg_error err = {0};
+    struct cg_spool_recovery recovery;
+    const struct cg_spool_config spool_config = {
+        .bytes_max = 16 << 20,
+        .sync = CG_SPOOL_SYNC_NEVER,
+        .clock = &cg_clock_system,
+    };
+    ck_assert_msg(cg_spool_open(&spool_config, &spool, &recovery, &err), "%s", err.text);
+    ck_assert(cg_spool_run_open(spool, CG_BYTES("cell"), CG_BYTES("run"), &run, &err));
+    ck_assert(cg_spool_writer_open(spool, &writer, &err));
+    init_script(&script);
+    script_config = &script;
+    config = (struct cg_delivery_config){
+        .name = "central",
+        .ops = &script_ops,
+        .exporter_config = &script_config,
+        .batch_events = 100,
+        .batch_bytes = 1 << 20,
+        .backoff_initial_ns = 1000,
+        .backoff_max_ns = 10000,
+        .hold_initial_ns = HOUR_S * CG_NS_PER_S,
+        .hold_max_ns = HOUR_S * CG_NS_PER_S,
+        .retry_after_max_ns = HOUR_S * CG_NS_PER_S,
+        .suspect_after = 8,
+        .jitter_seed = 1,
+        .clock = &cg_clock_system,
+    };
+    (void)snprintf(directory, sizeof(directory), "/tmp/cellgate-delivery-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    (void)snprintf(letters_path, sizeof(letters_path), "%s/central.jsonl", directory);
+}
+
+static void teardown(void)
+{
+    if (delivery != NULL) {
+        cg_delivery_stop(delivery);
+    }
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+    (void)unlink(letters_path);
+    ck_assert_int_eq(rmdir(directory), 0);
+}
+
+static void append(uint64_t count)
+{
+    static uint64_t sequence;
+    struct cg_error err = {0};
+    for (uint64_t i = 0; i < count; i++) {
+        char *at = cg_spool_writer_begin(writer);
+        ck_assert_ptr_nonnull(at);
+        sequence++;
+        int len = snprintf(at, 100, "{\"id\":\"%08u\"}", (unsigned)sequence);
+        struct cg_event_meta meta = {.sequence = sequence, .kind = CG_EVENT_GUEST};
+        meta.text[CG_TEXT_ID] = (struct cg_event_span){7, 8};
+        cg_spool_writer_end(writer, (size_t)len, &meta, run);
+    }
+    ck_assert_int_eq(cg_spool_writer_commit(writer, &err), CG_APPEND_DONE);
+}
+
+static void start(void)
+{
+    struct cg_error err = {0};
+    ck_assert_msg(cg_delivery_start(&config, spool, &delivery, &err), "%s", err.text);
+}
+
+static struct cg_delivery_status status_now(void)
+{
+    struct cg_delivery_status status;
+    cg_delivery_status(delivery, &status);
+    return status;
+}
+
+static void wait_for_state(enum cg_delivery_state state)
+{
+    while (status_now().state != state) {
+        sched_yield();
+    }
+}
+
+static void catch_up(void)
+{
+    ck_assert(cg_delivery_caught_up(delivery, UINT64_MAX));
+}
+
+static uint64_t first_index(void)
+{
+    struct cg_spool_status status;
+    cg_spool_status(spool, &status);
+    return status.next_index;
+}
+
+/* --- tests --- */
+
+START_TEST(everything_is_delivered_in_order_and_counted)
+{
+    start();
+    for (unsigned i = 0; i < 50; i++) {
+        append(i + 1);
+    }
+    catch_up();
+    uint64_t next = script.calls[0].first;
+    for (size_t i = 0; i < script.calls_count; i++) {
+        ck_assert_uint_eq(script.calls[i].first, next);
+        ck_assert_uint_le(script.calls[i].count, 100);
+        next += script.calls[i].count;
+    }
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 1275);
+    ck_assert_uint_eq(status.requests[CG_OUTCOME_OK], script.calls_count);
+    ck_assert_uint_eq(status.backlog.events, 0);
+    ck_assert(status.up);
+    const struct cg_histogram *durations = cg_delivery_durations(delivery);
+    uint64_t observed = 0;
+    for (unsigned i = 0; i <= CG_HISTOGRAM_BUCKETS; i++) {
+        observed += atomic_load(&durations->buckets[i]);
+    }
+    ck_assert_uint_eq(observed, script.calls_count);
+}
+END_TEST
+
+START_TEST(a_batch_is_repeated_until_it_is_taken)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_BACKOFF, CG_VERDICT_BACKOFF,
+                                                 CG_VERDICT_BACKOFF};
+    script.kinds = kinds;
+    script.kinds_count = 3;
+    append(10);
+    start();
+    catch_up();
+    ck_assert_uint_eq(script.calls_count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert_uint_eq(script.calls[i].first, script.calls[0].first);
+        ck_assert_uint_eq(script.calls[i].count, 10);
+    }
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.requests[CG_OUTCOME_BACKOFF], 3);
+    ck_assert_uint_eq(status.delivered_events, 10);
+    ck_assert(status.up);
+    ck_assert_str_eq(status.last_error, "call 2");
+    ck_assert_uint_gt(status.last_error_realtime_ns, 0);
+}
+END_TEST
+
+START_TEST(configuration_trouble_holds_until_somebody_acts)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    append(1);
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    while (status_now().up) {
+        sched_yield();
+    }
+    struct cg_delivery_status status = status_now();
+    ck_assert_str_eq(status.last_error, "call 0");
+    ck_assert_uint_gt(status.retry_at_ns, 0);
+    ck_assert_uint_eq(status.backlog.events, 1);
+    ck_assert(!cg_delivery_caught_up(delivery, 0));
+
+    cg_delivery_reopen(delivery);
+    catch_up();
+    ck_assert_uint_eq(script.reopened, 1);
+    ck_assert_uint_eq(script.calls_count, 2);
+    ck_assert_uint_eq(status_now().retry_at_ns, 0);
+}
+END_TEST
+
+START_TEST(stop_does_not_wait_for_a_hold)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    append(1);
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    cg_delivery_stop(delivery);
+    delivery = NULL;
+    ck_assert_uint_eq(script.closed, 1);
+}
+END_TEST
+
+START_TEST(stop_at_any_moment_ends)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        start();
+        append(i % 3);
+        for (unsigned spin = 0; spin < i; spin++) {
+            sched_yield();
+        }
+        cg_delivery_stop(delivery);
+        delivery = NULL;
+        script.cancelled = false;
+    }
+    ck_assert_uint_eq(script.opened, 200);
+    ck_assert_uint_eq(script.closed, 200);
+}
+END_TEST
+
+START_TEST(stop_cancels_a_request_and_acknowledges_nothing)
+{
+    script.gated = true;
+    append(5);
+    start();
+    wait_for_calls(&script, 1);
+    cg_delivery_stop(delivery);
+    ck_assert(script.cancelled);
+
+    script.gated = script.cancelled = false;
+    start();
+    catch_up();
+    ck_assert_uint_eq(script.calls_count, 2);
+    ck_assert_uint_eq(script.calls[1].first, script.calls[0].first);
+    ck_assert_uint_eq(script.calls[1].count, 5);
+}
+END_TEST
+
+START_TEST(linger_gathers_a_full_batch)
+{
+    config.linger_ns = HOUR_S * CG_NS_PER_S;
+    config.batch_events = 4;
+    start();
+    append(3);
+    append(1);
+    wait_for_calls(&script, 1);
+    ck_assert_uint_eq(script.calls[0].count, 4);
+}
+END_TEST
+
+START_TEST(flush_does_not_linger)
+{
+    config.linger_ns = HOUR_S * CG_NS_PER_S;
+    start();
+    append(3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    append(250); /* one flush is for what was there: the rest of 50 lingers again */
+    wait_for_calls(&script, 3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 253);
+}
+END_TEST
+
+START_TEST(poison_is_kept_as_a_dead_letter)
+{
+    config.dead_letter_path = letters_path;
+    uint64_t first = first_index();
+    append(100);
+    script.poison = first + 37;
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 99);
+    ck_assert_uint_eq(status.dead_lettered_events, 1);
+    ck_assert_uint_gt(status.requests[CG_OUTCOME_POISON], 0);
+
+    char line[4096], index[64];
+    cg_auto_fclose FILE *file = fopen(letters_path, "re");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(line, sizeof(line), file));
+    (void)snprintf(index, sizeof(index), "\"index\":%u,", (unsigned)script.poison);
+    ck_assert_msg(strstr(line, index) != NULL, "%s", line);
+    ck_assert_ptr_nonnull(strstr(line, "\"status\":422"));
+    ck_assert_int_eq(fgetc(file), EOF);
+}
+END_TEST
+
+START_TEST(a_lone_poison_event_waits_for_company)
+{
+    uint64_t first = first_index();
+    append(1);
+    script.poison = first;
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    ck_assert_uint_eq(status_now().dead_lettered_events, 0);
+    append(1);
+    catch_up();
+    ck_assert_uint_eq(status_now().dead_lettered_events, 1);
+    ck_assert_uint_eq(status_now().delivered_events, 1);
+}
+END_TEST
+
+START_TEST(dead_letters_that_cannot_be_kept_hold_the_exporter)
+{
+    char aside[96];
+    (void)snprintf(aside, sizeof(aside), "%s.aside", directory);
+    config.dead_letter_path = letters_path;
+    start();
+    ck_assert_int_eq(rename(directory, aside), 0);
+    cg_delivery_reopen(delivery); /* the file is to be opened anew, and cannot be */
+    uint64_t first = first_index();
+    script.poison = first + 1;
+    append(3);
+    wait_for_state(CG_DELIVERY_HOLDING);
+    ck_assert_uint_eq(status_now().dead_lettered_events, 0);
+    ck_assert_uint_eq(status_now().backlog.events, 2);
+
+    ck_assert_int_eq(rename(aside, directory), 0);
+    cg_delivery_reopen(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().dead_lettered_events, 1);
+    ck_assert_uint_eq(status_now().delivered_events, 2);
+}
+END_TEST
+
+START_TEST(events_that_the_destination_counted_out_are_counted)
+{
+    script.rejected = 3;
+    append(10);
+    start();
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 7);
+    ck_assert_uint_eq(status_now().rejected_events, 3);
+}
+END_TEST
+
+START_TEST(an_exporter_that_cannot_be_opened_fails_the_start)
+{
+    struct cg_error err = {0};
+    script.refuse_open = true;
+    ck_assert(!cg_delivery_start(&config, spool, &delivery, &err));
+    ck_assert_str_eq(err.text, "exporter central: no such certificate");
+    ck_assert_ptr_null(delivery);
+    ck_assert_uint_eq(script.closed, 0);
+}
+END_TEST
+
+START_TEST(a_dead_destination_does_not_delay_another)
+{
+    struct script dead;
+    struct script *dead_config = &dead;
+    struct cg_delivery_config other = config;
+    struct cg_delivery *other_delivery = NULL;
+    struct cg_error err = {0};
+    init_script(&dead);
+    dead.gated = true;
+    other.name = "dead";
+    other.exporter_config = &dead_config;
+    ck_assert(cg_delivery_start(&other, spool, &other_delivery, &err));
+    start();
+    append(1);
+    wait_for_calls(&dead, 1);
+    append(500);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 501);
+    ck_assert(!cg_delivery_caught_up(other_delivery, 0));
+    cg_delivery_stop(other_delivery);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("delivery");
+    TCase *tests = tcase_create("delivery");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, everything_is_delivered_in_order_and_counted);
+    tcase_add_test(tests, a_batch_is_repeated_until_it_is_taken);
+    tcase_add_test(tests, configuration_trouble_holds_until_somebody_acts);
+    tcase_add_test(tests, stop_does_not_wait_for_a_hold);
+    tcase_add_test(tests, stop_at_any_moment_ends);
+    tcase_add_test(tests, stop_cancels_a_request_and_acknowledges_nothing);
+    tcase_add_test(tests, linger_gathers_a_full_batch);
+    tcase_add_test(tests, flush_does_not_linger);
+    tcase_add_test(tests, poison_is_kept_as_a_dead_letter);
+    tcase_add_test(tests, a_lone_poison_event_waits_for_company);
+    tcase_add_test(tests, dead_letters_that_cannot_be_kept_hold_the_exporter);
+    tcase_add_test(tests, events_that_the_destination_counted_out_are_counted);
+    tcase_add_test(tests, an_exporter_that_cannot_be_opened_fails_the_start);
+    tcase_add_test(tests, a_dead_destination_does_not_delay_another);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
