@@ -1,18 +1,15 @@
 /* check.c - judges a configuration without starting anything. docs/contract.md section 8. */
-#include "cellgate/cleanup.h"
 #include "cmd/cmd.h"
 #include "run/config.h"
 
 #include <getopt.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-enum { OUTPUT_BYTES_MAX = 64 * 1024 * 1024 };
+enum { OUTPUT_BYTES_MAX = 64 * 1024 * 1024, SETTINGS_MAX = 1024 };
 
 struct request {
     const char *path;
-    const char **settings; /* as many as argc at most */
+    const char *settings[SETTINGS_MAX];
     size_t settings_count;
     bool print;
 };
@@ -102,18 +99,17 @@ int cg_cmd_check(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    cg_auto_free const char **settings = calloc((size_t)argc, sizeof(*settings));
-    if (settings == NULL) {
-        (void)fputs("cellgate check: out of memory\n", stderr);
-        return CG_EXIT_FAILED;
-    }
-    struct request request = {.settings = settings};
+    struct request request = {.path = NULL};
     for (;;) {
         switch (getopt_long(argc, argv, "c:s:ph", options, NULL)) {
         case 'c':
             request.path = optarg;
             continue;
         case 's':
+            if (request.settings_count == SETTINGS_MAX) {
+                (void)fprintf(stderr, "cellgate check: at most %d --set\n", SETTINGS_MAX);
+                return CG_EXIT_USAGE;
+            }
             request.settings[request.settings_count++] = optarg;
             continue;
         case 'p':

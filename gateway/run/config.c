@@ -168,7 +168,7 @@ bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *
     }
     cg_problems_write(&problems, ret_problems); /* before the places' sources go */
     cg_config_memory_free(scratch);
-    if (problems.count > 0) {
+    if (problems.count > 0 || file == NULL) {
         cg_config_memory_free(memory);
         return false;
     }

@@ -92,12 +92,11 @@ static struct cg_node *get_element(const struct walk *walk, struct cg_node *list
     }
     struct cg_bytes component = take_component(path);
     uint64_t number;
-    if (cg_value_integer(component, &number) && number < list->count) {
-        struct cg_node *element = list->first;
-        while (number-- > 0) {
-            element = element->next;
+    struct cg_node *numbered = cg_value_integer(component, &number) ? list->first : NULL;
+    for (; numbered != NULL; numbered = numbered->next) {
+        if (number-- == 0) {
+            return numbered;
         }
-        return element;
     }
     struct cg_node *element = cg_node_new(walk->memory, CG_NODE_MAP, walk->place);
     struct cg_node *name =

@@ -14,7 +14,7 @@ static bool looks_like_json(struct cg_bytes text)
     return at < text.len && text.data[at] == '{';
 }
 
-/* The value of `\uXXXX` at `at`, if it lies within [first, last]. */
+/* The value of `\u and four digits` at `at`, if it lies within [first, last]. */
 static bool read_half(const char *at, uint32_t first, uint32_t last, uint32_t *ret_half)
 {
     if (at[0] != '\\' || at[1] != 'u') {

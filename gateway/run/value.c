@@ -233,7 +233,7 @@ bool cg_value_resembles(struct cg_bytes typed, struct cg_bytes known, unsigned *
 {
     unsigned distance = cg_value_distance(typed, known);
     size_t longer = typed.len > known.len ? typed.len : known.len;
-    if (distance * 3 > longer + 1) {
+    if ((size_t)distance * 3 > longer + 1) {
         return false;
     }
     *ret_distance = distance;
