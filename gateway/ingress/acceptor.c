@@ -52,9 +52,9 @@ static void refuse_by_reserve(struct cg_acceptor *acceptor, struct cg_channel *c
         (void)close(acceptor->reserve_fd);
         int fd = accept4(channel->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            (void)close(fd);
             report_refusal(acceptor, channel, "descriptors",
                            CG_SERIES_connections_refused_descriptors);
+            (void)close(fd);
         }
     }
     acceptor->reserve_fd = open_reserve();
@@ -66,14 +66,14 @@ static void hand_over(struct cg_acceptor *acceptor, struct cg_channel *channel, 
     struct cg_cell *cell = channel->cell;
     uint32_t open = atomic_load_explicit(&cell->connections, memory_order_relaxed);
     if (open >= acceptor->config->connections_max) {
-        (void)close(fd);
         report_refusal(acceptor, channel, "cap", CG_SERIES_connections_refused_cap);
+        (void)close(fd);
         return;
     }
     struct cg_connection *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
-        (void)close(fd);
         report_refusal(acceptor, channel, "memory", CG_SERIES_connections_refused_memory);
+        (void)close(fd);
         return;
     }
     atomic_fetch_add_explicit(&cell->connections, 1, memory_order_relaxed);

@@ -98,10 +98,23 @@ static void report_unsigned(struct cg_reader *reader, struct cg_channel *channel
     }
 }
 
-/* Sends a stream down the pipeline, and deals with how that ends. */
+/* Keeps the frame that the stream ends in. A frame that was held already goes on being the same
+ * one, with its age, if nothing was taken off the stream. */
+static void keep_rest(struct cg_reader *reader, struct cg_connection *connection,
+                      struct cg_bytes stream, size_t needed)
+{
+    size_t held = connection->partial == NULL ? 0 : connection->partial->len;
+    if (stream.len > held) {
+        hold_partial(reader, connection, cg_bytes(stream.data + held, stream.len - held), needed);
+    }
+}
+
+/* Sends a stream, which begins with what the connection holds, down the pipeline, and deals with
+ * how that ends. */
 static void take(struct cg_reader *reader, struct cg_connection *connection, uint64_t received_ns,
                  struct cg_bytes stream)
 {
+    const char *start = stream.data;
     struct cg_pipeline_taken taken;
     do {
         cg_pipeline_take(reader->pipeline, connection, received_ns, reader->now_ns, &stream,
@@ -114,11 +127,12 @@ static void take(struct cg_reader *reader, struct cg_connection *connection, uin
         spend_rate(reader, connection->channel, taken.frames);
     } while (taken.end == CG_TAKEN_BLOCKED && cg_reader_commit(reader));
 
+    if (stream.data != start || taken.end == CG_TAKEN_BLOCKED) {
+        cg_reader_drop_partial(reader, connection);
+    }
     switch (taken.end) {
     case CG_TAKEN_ALL:
-        if (stream.len > 0) {
-            hold_partial(reader, connection, stream, taken.needed);
-        }
+        keep_rest(reader, connection, stream, taken.needed);
         break;
     case CG_TAKEN_REFUSED:
         cg_reader_refuse(reader, connection, taken.refusal, taken.why);
@@ -170,7 +184,6 @@ static void read_connection(struct cg_reader *reader, struct cg_connection *conn
         CG_ASSERT(partial->len < CG_HEADROOM_BYTES);
         stream = cg_bytes(area - partial->len, partial->len + stream.len);
         memcpy(area - partial->len, partial->bytes, partial->len);
-        cg_reader_drop_partial(reader, connection);
     }
     take(reader, connection, cg_clock_realtime(reader->config->clock), stream);
 }
