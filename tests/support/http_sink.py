@@ -123,7 +123,7 @@ class HttpSink:
             self._script.extend(answers)
 
     def wait(self, condition, timeout=60):
-        """Until condition() holds; it is asked after each request and each answer."""
+        """Until condition() holds; it is asked after each connection, request and error."""
         with self._changed:
             assert self._changed.wait_for(condition, timeout), (
                 f"not within {timeout} s: {len(self.requests)} requests, "
@@ -149,6 +149,7 @@ class HttpSink:
         with self._changed:
             self.connections += 1
             ordinal = self.connections
+            self._changed.notify_all()
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context:
