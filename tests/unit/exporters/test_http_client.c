@@ -18,7 +18,8 @@ static struct cg_http_client_config config;
 static struct cg_http_client *client;
 static struct cg_http_answer answer;
 static struct cg_verdict verdict;
-static char directory[] = "/tmp/cellgate-http-client-XXXXXX";
+#define DIRECTORY_TEMPLATE "/tmp/cellgate-http-client-XXXXXX"
+static char directory[sizeof(DIRECTORY_TEMPLATE)];
 
 static void serve(const struct scripted_answer *answers, size_t count)
 {
@@ -61,6 +62,12 @@ static void finish(void)
     client = NULL;
     scripted_http_stop(&server);
     scripted_http_free(&server);
+}
+
+static void make_directory(void)
+{
+    memcpy(directory, DIRECTORY_TEMPLATE, sizeof(directory));
+    ck_assert_ptr_nonnull(mkdtemp(directory));
 }
 
 static void write_file(const char *path, const char *text, mode_t mode)
@@ -282,7 +289,7 @@ END_TEST
 
 START_TEST(the_token_follows_its_file)
 {
-    ck_assert_ptr_nonnull(mkdtemp(directory));
+    make_directory();
     char path[sizeof(directory) + 16];
     (void)snprintf(path, sizeof(path), "%s/token", directory);
     write_file(path, "  first-token\n", 0600);
@@ -319,7 +326,7 @@ static const struct {
 
 START_TEST(a_bad_token_file_is_refused_at_the_start)
 {
-    ck_assert_ptr_nonnull(mkdtemp(directory));
+    make_directory();
     char path[sizeof(directory) + 16];
     (void)snprintf(path, sizeof(path), "%s/token", directory);
     write_file(path, bad_tokens[_i].text, bad_tokens[_i].mode);
