@@ -51,7 +51,6 @@ static struct cg_plan_next send_slice(struct cg_plan *plan, uint64_t offset, uin
     plan->offset = offset;
     plan->count = count;
     plan->bytes = bytes;
-    plan->again = false;
     return (struct cg_plan_next){CG_PLAN_SEND, offset, count, bytes};
 }
 
@@ -115,10 +114,6 @@ struct cg_plan_next cg_plan_next(struct cg_plan *plan, const struct cg_batch *wi
         pass_head(plan, 1);
         return (struct cg_plan_next){.action = CG_PLAN_SKIP};
     }
-    if (plan->again) {
-        CG_ASSERT(plan->offset + plan->count <= window->count);
-        return (struct cg_plan_next){CG_PLAN_SEND, plan->offset, plan->count, plan->bytes};
-    }
     if (plan->phase == CG_PLAN_PROBING) {
         return send_probe(plan, window);
     }
@@ -162,11 +157,11 @@ static struct cg_plan_step wait_for(struct cg_plan *plan, enum cg_plan_wait wait
     return step;
 }
 
-/* The destination is in trouble, whatever it was sent: the same slice again after a wait. */
-static struct cg_plan_step wait_and_repeat(struct cg_plan *plan, enum cg_plan_wait wait,
-                                           uint64_t retry_after_ns)
+/* The destination is in trouble, whatever it was sent: nothing changes, so the same slice comes
+ * out of the same window again. */
+static struct cg_plan_step wait_out_trouble(struct cg_plan *plan, enum cg_plan_wait wait,
+                                            uint64_t retry_after_ns)
 {
-    plan->again = plan->phase != CG_PLAN_PROBING;
     plan->repeats = 0;
     plan->vouched = false; /* what a neighbour showed is stale after an outage */
     return wait_for(plan, wait, retry_after_ns);
@@ -318,7 +313,6 @@ static struct cg_plan_step judge_suspicious(struct cg_plan *plan, const struct c
     }
     bool narrowing = plan->phase == CG_PLAN_BISECTING && plan->count > 1;
     if (!narrowing && plan->repeats < plan->limits.suspect_after) {
-        plan->again = true;
         return wait_for(plan, CG_PLAN_BACKOFF, verdict->retry_after_ns);
     }
     begin_trouble(plan);
@@ -332,7 +326,6 @@ static struct cg_plan_step judge_suspicious(struct cg_plan *plan, const struct c
 
 struct cg_plan_step cg_plan_judge(struct cg_plan *plan, const struct cg_verdict *verdict)
 {
-    plan->again = false;
     switch (verdict->kind) {
     case CG_VERDICT_DELIVERED:
         return judge_delivered(plan);
@@ -340,13 +333,13 @@ struct cg_plan_step cg_plan_judge(struct cg_plan *plan, const struct cg_verdict 
         if (verdict->suspicious_when_repeated) {
             return judge_suspicious(plan, verdict);
         }
-        return wait_and_repeat(plan, CG_PLAN_BACKOFF, verdict->retry_after_ns);
+        return wait_out_trouble(plan, CG_PLAN_BACKOFF, verdict->retry_after_ns);
     case CG_VERDICT_TOO_LARGE:
         return plan->count > 1 ? judge_too_large(plan) : judge_refused(plan, verdict);
     case CG_VERDICT_SUSPECT:
         return judge_refused(plan, verdict);
     case CG_VERDICT_CONFIG:
-        return wait_and_repeat(plan, CG_PLAN_HOLD, verdict->retry_after_ns);
+        return wait_out_trouble(plan, CG_PLAN_HOLD, verdict->retry_after_ns);
     }
     CG_ASSERT(!"a verdict is one of enum cg_verdict_kind");
     return go_on();

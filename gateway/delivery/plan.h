@@ -59,7 +59,6 @@ struct cg_plan {
 
     /* The slice that was given out last. */
     uint64_t offset, count, bytes;
-    bool again;       /* it is sent again as it was */
     uint64_t repeats; /* suspicious answers to it in a row */
 
     /* Trouble: it begins with a slice that is refused or too large, and is over when the events of
@@ -110,8 +109,9 @@ struct cg_plan_step {
 
 /* How much to peek when a new window is needed. */
 void cg_plan_window(const struct cg_plan *plan, uint64_t *ret_events, uint64_t *ret_bytes);
-/* The window starts at the head and is not empty; while a slice is to be sent again it still holds
- * that slice. With SKIP the plan counts the head as acknowledged. */
+/* The window starts at the head and is not empty. It stays the same until it is used up or MORE is
+ * asked for, so that after a wait the same slice comes out. With SKIP the plan counts the head as
+ * acknowledged. */
 struct cg_plan_next cg_plan_next(struct cg_plan *plan, const struct cg_batch *window);
 /* What became of the slice given out last. The plan counts `ack` events as acknowledged. */
 struct cg_plan_step cg_plan_judge(struct cg_plan *plan, const struct cg_verdict *verdict);

@@ -136,24 +136,37 @@ static bool has_company(const struct cg_delivery *delivery)
     return backlog.events > delivery->window.count;
 }
 
+/* Whether an event that comes behind the window is worth ending the wait for. Once only: if it
+ * could not be peeked then, it would end every wait at once. */
+static bool wants_company(struct cg_delivery *delivery, const struct cg_plan_step *step)
+{
+    if (!step->until_more) {
+        return false;
+    }
+    uint64_t last_index = delivery->window.events[delivery->window.count - 1].index;
+    bool again = delivery->lonely && delivery->lonely_index == last_index;
+    delivery->lonely = true;
+    delivery->lonely_index = last_index;
+    return !again || !has_company(delivery);
+}
+
 static void wait_out(struct cg_delivery *delivery, const struct cg_plan_step *step,
                      const char *text)
 {
     enum cg_delivery_state state =
         step->wait == CG_PLAN_HOLD ? CG_DELIVERY_HOLDING : CG_DELIVERY_BACKOFF;
     uint64_t deadline_ns = now_ns(delivery) + step->delay_ns;
-    set_state(delivery, state);
     note_error(delivery, text, deadline_ns);
+    set_state(delivery, state);
     log_trouble(delivery, state, text, step->delay_ns);
 
-    /* Only for company that is not there yet: what is there already did not help. */
-    bool until_more = step->until_more && !has_company(delivery);
+    bool until_more = wants_company(delivery, step);
     uint64_t events = until_more ? delivery->window.count + 1 : UINT64_MAX;
     while (!take_wishes(delivery) && now_ns(delivery) < deadline_ns) {
-        (void)cg_spool_reader_wait(delivery->reader, events, UINT64_MAX, deadline_ns);
         if (until_more && has_company(delivery)) {
             break;
         }
+        (void)cg_spool_reader_wait(delivery->reader, events, UINT64_MAX, deadline_ns);
     }
     pthread_mutex_lock(&delivery->mutex);
     delivery->status.retry_at_ns = 0;

@@ -23,6 +23,8 @@ struct cg_delivery {
     struct cg_dead_letters letters;
     struct cg_batch window; /* peeked, not yet acknowledged */
     struct cg_verdict verdict;
+    bool lonely; /* it waited for an event to come behind this one: */
+    uint64_t lonely_index;
     bool hurry;                     /* flushing: no linger until the backlog is gone */
     enum cg_delivery_state trouble; /* as last logged; SENDING: none */
     uint64_t trouble_since_ns;
