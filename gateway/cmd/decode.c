@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 enum {
-    INPUT_BYTES_MAX = 65536,
     FRAME_BYTES_MAX = CG_FRAME_PREFIX_BYTES + CG_FRAME_BODY_BYTES_MAX,
     /* Two texts of one body, each byte escaped to six, and the members around them. */
     OUTPUT_BYTES_MAX = CG_JSON_ESCAPE_GROWTH * CG_FRAME_BODY_BYTES_MAX + 1024,
@@ -32,8 +31,19 @@ static const char help[] =
     "\n"
     "Exits with 1 if any frame was refused.\n";
 
+/* One line of hexadecimal, as far as it has come. */
+struct hex_line {
+    uint8_t body[CG_FRAME_BODY_BYTES_MAX];
+    size_t digits;   /* may pass what fits into the body; those are only counted */
+    bool begun;      /* has any character */
+    bool not_hex;    /* has one that is no digit */
+    bool ends_in_cr; /* forgiven if the line ends behind it */
+};
+
 struct decoder {
     struct cg_decode_scratch scratch;
+    struct hex_line hex;
+    char input[FRAME_BYTES_MAX];
     struct cg_buf line; /* of output */
     bool refused;       /* anything so far */
     bool failed;        /* to write, or for want of memory */
@@ -96,15 +106,6 @@ static void decode_body(struct decoder *decoder, struct cg_bytes body)
     }
 }
 
-/* One line of hexadecimal, as far as it has come. */
-struct hex_line {
-    uint8_t body[CG_FRAME_BODY_BYTES_MAX];
-    size_t digits;   /* may pass what fits into the body; those are only counted */
-    bool begun;      /* has any character */
-    bool not_hex;    /* has one that is no digit */
-    bool ends_in_cr; /* forgiven if the line ends behind it */
-};
-
 static int hex_value(uint8_t c)
 {
     if (c >= '0' && c <= '9') {
@@ -130,8 +131,9 @@ static void add_to_line(struct hex_line *line, uint8_t c)
     line->digits++;
 }
 
-static void end_line(struct decoder *decoder, struct hex_line *line)
+static void end_line(struct decoder *decoder)
 {
+    struct hex_line *line = &decoder->hex;
     size_t length = line->digits / 2;
     if (line->not_hex || line->digits % 2 != 0) {
         print_refusal(decoder, CG_REFUSAL_MALFORMED, "", "not hexadecimal");
@@ -161,24 +163,18 @@ static ssize_t read_input(void *buffer, size_t max)
 
 static bool decode_lines(struct decoder *decoder)
 {
-    cg_auto_free struct hex_line *line = calloc(1, sizeof(*line));
-    cg_auto_free uint8_t *input = malloc(INPUT_BYTES_MAX);
-    if (line == NULL || input == NULL) {
-        perror("cellgate decode");
-        return false;
-    }
     ssize_t got = 0;
-    while (!decoder->failed && (got = read_input(input, INPUT_BYTES_MAX)) > 0) {
+    while (!decoder->failed && (got = read_input(decoder->input, sizeof(decoder->input))) > 0) {
         for (ssize_t i = 0; i < got; i++) {
-            if (input[i] == '\n') {
-                end_line(decoder, line);
+            if (decoder->input[i] == '\n') {
+                end_line(decoder);
             } else {
-                add_to_line(line, input[i]);
+                add_to_line(&decoder->hex, (uint8_t)decoder->input[i]);
             }
         }
     }
-    if (line->begun) {
-        end_line(decoder, line);
+    if (decoder->hex.begun) {
+        end_line(decoder);
     }
     return got == 0;
 }
@@ -208,11 +204,7 @@ static size_t decode_whole_frames(struct decoder *decoder, struct cg_bytes strea
 
 static bool decode_frames(struct decoder *decoder)
 {
-    cg_auto_free char *stream = malloc(FRAME_BYTES_MAX);
-    if (stream == NULL) {
-        perror("cellgate decode");
-        return false;
-    }
+    char *stream = decoder->input;
     size_t have = 0;
     ssize_t got = 0;
     /* Less than one frame is left over each time, so that there is always room to read into. */

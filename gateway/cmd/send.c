@@ -161,13 +161,12 @@ static bool parse_duration(const char *name, const char *text, uint64_t *ret_ns,
         {"", CG_NS_PER_S},  {"us", CG_NS_PER_US},    {"ms", CG_NS_PER_MS},
         {"s", CG_NS_PER_S}, {"m", 60 * CG_NS_PER_S}, {"h", 3600 * CG_NS_PER_S},
     };
-    enum { DAYS_MAX = 365 };
+    static const uint64_t longest_ns = UINT64_C(365) * 24 * 3600 * CG_NS_PER_S;
     uint64_t value;
     const char *end;
     if (parse_digits(text, &value, &end)) {
         for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-            if (strcmp(end, units[i].unit) == 0 &&
-                value <= DAYS_MAX * 24 * 3600 * CG_NS_PER_S / units[i].ns) {
+            if (strcmp(end, units[i].unit) == 0 && value <= longest_ns / units[i].ns) {
                 *ret_ns = value * units[i].ns;
                 return true;
             }

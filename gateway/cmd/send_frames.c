@@ -227,13 +227,11 @@ static bool add_line(struct cg_send_source *source, struct cg_json *json, struct
 bool cg_send_source_read(struct cg_send_source *source, const char *path,
                          const struct cg_send_frame *defaults, struct cg_error *err)
 {
-    cg_auto_fclose FILE *opened = NULL;
-    FILE *file = stdin;
-    if (strcmp(path, "-") != 0) {
-        file = opened = fopen(path, "re");
-        if (file == NULL) {
-            return cg_error_errno(err, errno, "cannot open %s", path);
-        }
+    bool from_stdin = strcmp(path, "-") == 0;
+    cg_auto_fclose FILE *opened = from_stdin ? NULL : fopen(path, "re");
+    FILE *file = from_stdin ? stdin : opened;
+    if (file == NULL) {
+        return cg_error_errno(err, errno, "cannot open %s", path);
     }
     struct cg_json json;
     cg_json_init(&json, (struct cg_json_limits){.bytes_max = LINE_BYTES_MAX,

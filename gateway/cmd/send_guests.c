@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -45,7 +46,6 @@ struct player {
     const struct cg_send_plan *plan;
     struct cg_send_result *result;
     int epoll;
-    struct guest *guests;
     size_t count;
     size_t open;
     struct guest *ready_head; /* those that may have something to send and room for it */
@@ -58,6 +58,7 @@ struct player {
     uint64_t stop_deadline_ns;
     size_t ends[BATCH_FRAMES_MAX]; /* where each frame of the batch ends */
     char batch[BATCH_BYTES];
+    struct guest guests[]; /* `count` of them */
 };
 
 _Static_assert((int)BATCH_BYTES >= (int)CG_SEND_FRAME_ROOM, "every frame fits into a batch");
@@ -497,22 +498,21 @@ bool cg_send_play(const struct cg_send_plan *plan, struct cg_send_result *ret_re
     if (epoll < 0) {
         return cg_error_errno(err, errno, "cannot make an epoll instance");
     }
-    cg_auto_free struct player *player = calloc(1, sizeof(*player));
-    cg_auto_free struct guest *guests = calloc(count, sizeof(*guests));
-    if (player == NULL || guests == NULL) {
+    struct player *player = calloc(1, sizeof(*player) + count * sizeof(player->guests[0]));
+    if (player == NULL) {
         return cg_error_set(err, "no memory for %zu guests", count);
     }
     struct cg_send_result result = {0};
     player->plan = plan;
     player->result = &result;
     player->epoll = epoll;
-    player->guests = guests;
     player->count = count;
     uint64_t first_ns = cg_clock_monotonic(&cg_clock_system);
     start_guests(player);
     player->start_ns = player->now_ns = cg_clock_monotonic(&cg_clock_system);
     play(player);
     result.elapsed_ns = cg_clock_monotonic(&cg_clock_system) - first_ns;
+    free(player);
     *ret_result = result;
     return true;
 }
