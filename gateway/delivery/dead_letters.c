@@ -202,9 +202,9 @@ bool cg_dead_letters_keep(struct cg_dead_letters *letters, const struct cg_event
         return cg_error_errno(err, errno, "dead letters %s", letters->path);
     }
     if (!write_line(letters->fd, cg_buf_bytes(&letters->line), err)) {
-        /* What was written of it goes; if that fails too, opening the file again cuts it off. */
-        (void)ftruncate(letters->fd, before.st_size);
-        cg_dead_letters_reopen(letters);
+        if (ftruncate(letters->fd, before.st_size) != 0) {
+            cg_dead_letters_reopen(letters); /* which cuts off the unfinished line */
+        }
         return cg_error_context(err, "dead letters %s", letters->path);
     }
     return true;
