@@ -1,0 +1,274 @@
+/*
+ * committer.c - the one thread that syncs, saves positions and lets go of what was passed.
+ *
+ * It sleeps while there is nothing to do. The first commit or ack after that wakes it, and it then
+ * works once per interval, so that neither pays for a wake-up each time.
+ */
+#include "spool/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SYNCS_MAX = 64, INTERVAL_DEFAULT_MS = 200, GROWTH_WINDOW_S = 30 };
+
+void cg_committer_notice(struct cg_spool *spool)
+{
+    if (!spool->dirty) {
+        spool->dirty = true;
+        if (spool->committer_idle) {
+            pthread_cond_signal(&spool->committer_wake);
+        }
+    }
+}
+
+struct pending_sync {
+    struct cg_segment *segment; /* only compared: it may be gone when the sync is done */
+    uint64_t salt;
+    uint64_t end;
+    int fd;
+};
+
+/* What is to be synced; each with a descriptor of our own, since segments come and go. */
+static size_t gather(struct cg_spool *spool, struct pending_sync *pending, bool *ret_dir)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&spool->lock);
+    *ret_dir = spool->dir_dirty;
+    spool->dir_dirty = false;
+    for (size_t i = 0; i < spool->segment_count && count < SYNCS_MAX; i++) {
+        struct cg_segment *segment = spool->segments[i];
+        if (segment->fd < 0 || segment->synced_end >= segment->end) {
+            continue;
+        }
+        int fd = fcntl(segment->fd, F_DUPFD_CLOEXEC, 0);
+        if (fd >= 0) {
+            pending[count++] = (struct pending_sync){segment, segment->salt, segment->end, fd};
+        } else {
+            spool->dirty = true;
+        }
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return count;
+}
+
+static void note_synced(struct cg_spool *spool, const struct pending_sync *done)
+{
+    for (size_t i = 0; i < spool->segment_count; i++) {
+        struct cg_segment *segment = spool->segments[i];
+        if (segment == done->segment && segment->salt == done->salt) {
+            segment->synced_end = done->end;
+        }
+    }
+}
+
+static void sync_all(struct cg_spool *spool)
+{
+    struct pending_sync pending[SYNCS_MAX];
+    bool dir;
+    size_t count = gather(spool, pending, &dir);
+    if (count == 0 && !dir) {
+        return;
+    }
+    uint64_t start = cg_clock_monotonic(&cg_clock_system);
+    int failure = dir && fsync(spool->place.dir_fd) != 0 ? errno : 0;
+    bool dir_failed = failure != 0;
+    for (size_t i = 0; i < count; i++) {
+        bool ok = fdatasync(pending[i].fd) == 0;
+        failure = ok ? failure : errno;
+        (void)close(pending[i].fd);
+        pthread_mutex_lock(&spool->lock);
+        note_synced(spool, &pending[i]);
+        if (!ok) {
+            /* The kernel has forgotten which pages it could not write; trying again on the same
+             * file would prove nothing. What follows goes to another one. */
+            spool->rotate_wanted = true;
+        }
+        pthread_mutex_unlock(&spool->lock);
+    }
+    cg_histogram_observe(&spool->sync_durations, cg_clock_monotonic(&cg_clock_system) - start);
+    if (failure != 0) {
+        struct cg_error why = {0};
+        cg_error_errno(&why, failure, "sync the spool");
+        cg_metric_add(CG_SERIES_spool_append_failures_io, 1);
+        pthread_mutex_lock(&spool->lock);
+        spool->dir_dirty = spool->dir_dirty || dir_failed;
+        spool->dirty = spool->dirty || dir_failed;
+        cg_spool_note_failure(spool, why.text);
+        pthread_mutex_unlock(&spool->lock);
+    }
+}
+
+/* Worth showing, but events are appended all the same. */
+static void note_trouble(struct cg_spool *spool, const struct cg_error *why)
+{
+    pthread_mutex_lock(&spool->lock);
+    (void)snprintf(spool->last_error, sizeof(spool->last_error), "%s", why->text);
+    pthread_mutex_unlock(&spool->lock);
+}
+
+static void save_positions(struct cg_spool *spool)
+{
+    struct {
+        char name[CG_EXPORTER_NAME_BYTES_MAX + 1];
+        struct cg_position position;
+    } changed[CG_READERS_MAX];
+    size_t count = 0;
+    pthread_mutex_lock(&spool->save_lock);
+    pthread_mutex_lock(&spool->lock);
+    for (size_t i = 0; i < spool->reader_count; i++) {
+        struct cg_spool_reader *reader = spool->readers[i];
+        if (reader->position.index != reader->saved.index) {
+            memcpy(changed[count].name, reader->name, sizeof(reader->name));
+            changed[count++].position = reader->saved = reader->position;
+        }
+    }
+    pthread_mutex_unlock(&spool->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct cg_error why = {0};
+        /* Not synced: a power cut may set a reader back, which repeats events and loses none. */
+        if (!cg_position_save(spool->positions_fd, changed[i].name, &changed[i].position, false,
+                              &why)) {
+            note_trouble(spool, &why);
+        }
+    }
+    pthread_mutex_unlock(&spool->save_lock);
+}
+
+void cg_spool_save_reader(struct cg_spool *spool, struct cg_spool_reader *reader)
+{
+    if (spool->positions_fd < 0) {
+        return;
+    }
+    pthread_mutex_lock(&spool->save_lock);
+    pthread_mutex_lock(&spool->lock);
+    struct cg_position position = reader->saved = reader->position;
+    pthread_mutex_unlock(&spool->lock);
+    struct cg_error why = {0};
+    if (!cg_position_save(spool->positions_fd, reader->name, &position, true, &why)) {
+        note_trouble(spool, &why);
+    }
+    pthread_mutex_unlock(&spool->save_lock);
+}
+
+/* Passed segments go, and files that are full and synced are closed. */
+static void let_go(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->append_lock);
+    cg_spool_retire_passed(spool);
+    pthread_mutex_lock(&spool->lock);
+    for (size_t i = 0; spool->place.dir_fd >= 0 && i < spool->segment_count; i++) {
+        struct cg_segment *segment = spool->segments[i];
+        if (segment != spool->current && segment->fd >= 0 &&
+            (segment->synced_end >= segment->end || spool->config.sync != CG_SPOOL_SYNC_INTERVAL)) {
+            (void)close(segment->fd);
+            segment->fd = -1;
+        }
+    }
+    pthread_mutex_unlock(&spool->lock);
+    pthread_mutex_unlock(&spool->append_lock);
+}
+
+/* What the slowest reader leaves behind, in bytes. lock held. */
+static uint64_t held_bytes(const struct cg_spool *spool)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < spool->reader_count; i++) {
+        const struct cg_position *position = &spool->readers[i]->position;
+        uint64_t held = position->index < spool->next_index
+                            ? spool->end_bytes - cg_position_bytes(position)
+                            : 0;
+        most = held > most ? held : most;
+    }
+    return most;
+}
+
+static void measure_growth(struct cg_spool *spool, uint64_t *held, uint64_t *measured_ns)
+{
+    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
+    double seconds = (double)(now_ns - *measured_ns) / (double)CG_NS_PER_S;
+    pthread_mutex_lock(&spool->lock);
+    uint64_t held_now = held_bytes(spool);
+    if (seconds > 0) {
+        double rate = ((double)held_now - (double)*held) / seconds;
+        double weight = seconds / (seconds + GROWTH_WINDOW_S);
+        spool->growth += weight * (rate - spool->growth);
+    }
+    pthread_mutex_unlock(&spool->lock);
+    *held = held_now;
+    *measured_ns = now_ns;
+}
+
+static void round_of_work(struct cg_spool *spool)
+{
+    if (spool->config.sync == CG_SPOOL_SYNC_INTERVAL && spool->place.dir_fd >= 0) {
+        sync_all(spool);
+    }
+    if (spool->positions_fd >= 0) {
+        save_positions(spool);
+    }
+    let_go(spool);
+}
+
+/* Until there is work and the interval is over, or stop. lock held. */
+static void wait_for_work(struct cg_spool *spool, uint64_t not_before_ns)
+{
+    while (!spool->stopping) {
+        uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
+        /* A rate that was measured has to fade again, also while nothing happens. */
+        bool something = spool->dirty || spool->growth >= 1 || spool->growth <= -1;
+        if (something && now_ns >= not_before_ns) {
+            return;
+        }
+        if (something) {
+            struct timespec at = {.tv_sec = (time_t)(not_before_ns / CG_NS_PER_S),
+                                  .tv_nsec = (long)(not_before_ns % CG_NS_PER_S)};
+            (void)pthread_cond_timedwait(&spool->committer_wake, &spool->lock, &at);
+        } else {
+            spool->committer_idle = true;
+            (void)pthread_cond_wait(&spool->committer_wake, &spool->lock);
+            spool->committer_idle = false;
+        }
+    }
+}
+
+static void *committer_main(void *argument)
+{
+    struct cg_spool *spool = argument;
+    uint64_t interval_ns = spool->config.sync_interval_ns;
+    if (interval_ns == 0) {
+        interval_ns = INTERVAL_DEFAULT_MS * CG_NS_PER_MS;
+    }
+    uint64_t held = 0;
+    uint64_t measured_ns = cg_clock_monotonic(&cg_clock_system);
+    uint64_t not_before_ns = measured_ns + interval_ns;
+    bool stopping = false;
+    while (!stopping) {
+        pthread_mutex_lock(&spool->lock);
+        wait_for_work(spool, not_before_ns);
+        stopping = spool->stopping;
+        spool->dirty = false;
+        pthread_mutex_unlock(&spool->lock);
+        round_of_work(spool);
+        measure_growth(spool, &held, &measured_ns);
+        not_before_ns = cg_clock_monotonic(&cg_clock_system) + interval_ns;
+    }
+    return NULL;
+}
+
+bool cg_committer_start(struct cg_spool *spool, struct cg_error *err)
+{
+    int failure = pthread_create(&spool->committer, NULL, committer_main, spool);
+    return failure == 0 || cg_error_errno(err, failure, "start the spool's committer");
+}
+
+void cg_committer_stop(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    spool->stopping = true;
+    pthread_cond_signal(&spool->committer_wake);
+    pthread_mutex_unlock(&spool->lock);
+    (void)pthread_join(spool->committer, NULL);
+}

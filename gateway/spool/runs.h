@@ -1,0 +1,71 @@
+/*
+ * runs.h - the live runs: which sequence and connection of each was committed last.
+ *
+ * A hash table by (cell, run). As records it is written at the head of each new segment, so that
+ * older segments need not be read to know it. Not locked here: the table is changed under the
+ * spool's lock; sequence and connection are atomics that anybody reads.
+ *
+ * The table as payload: entries one after the other, each a struct cg_run_entry followed by the
+ * texts of cell and run and zeros up to a multiple of 8.
+ */
+#ifndef CELLGATE_RUNS_H
+#define CELLGATE_RUNS_H
+
+#include "cellgate/buf.h"
+#include "cellgate/bytes.h"
+#include "cellgate/error.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { CG_RUNS_MAX = 131072, CG_RUN_ID_BYTES_MAX = 255 };
+
+/* As it lies in the file, little-endian. */
+struct cg_run_entry {
+    uint64_t sequence;
+    uint32_t connection;
+    uint8_t cell_len;
+    uint8_t run_len;
+    uint16_t reserved;
+    uint64_t silence[4]; /* room for the keep-alive state */
+};
+
+struct cg_spool_run {
+    struct cg_spool_run *next; /* of its bucket */
+    _Atomic uint64_t sequence;
+    _Atomic uint32_t connection;
+    uint32_t hash;
+    bool open; /* asked for in this process, not only recovered */
+    uint8_t cell_len;
+    uint8_t run_len;
+    char text[]; /* cell, then run */
+};
+
+struct cg_runs {
+    struct cg_spool_run **buckets;
+    size_t bucket_count; /* a power of two */
+    size_t count;
+};
+
+void cg_runs_init(struct cg_runs *runs);
+void cg_runs_fini(struct cg_runs *runs);
+
+/* The run, made if it is new. When there are CG_RUNS_MAX, one that is not open is forgotten for
+ * it. NULL: no memory, or all are open. */
+struct cg_spool_run *cg_runs_get(struct cg_runs *runs, struct cg_bytes cell, struct cg_bytes run);
+void cg_runs_remove(struct cg_runs *runs, struct cg_spool_run *run);
+
+/* Takes up what a committed record says; never goes back. */
+void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection);
+
+bool cg_run_write(const struct cg_spool_run *run, struct cg_buf *out);
+/* The same for all runs, in parts of at most `part_bytes_max`; the ends of the parts in `out` are
+ * appended to `ends` as size_t. */
+bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
+                   struct cg_buf *ends);
+
+/* Cuts the next entry off the front of a payload. False at its end, or if it is cut. */
+bool cg_run_entry_next(struct cg_bytes *payload, struct cg_run_entry *ret_entry,
+                       struct cg_bytes *ret_cell, struct cg_bytes *ret_run);
+
+#endif
