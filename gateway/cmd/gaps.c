@@ -95,6 +95,7 @@ static bool add_interval(struct cg_gaps *gaps, struct set *set, struct interval 
 static bool join(struct cg_gaps *gaps, struct interval *merged, size_t *count, struct interval next,
                  struct set *overlaps)
 {
+    CG_ASSERT(merged != NULL);
     struct interval *last = *count == 0 ? NULL : &merged[*count - 1];
     if (last == NULL || next.first - 1 > last->last) {
         merged[(*count)++] = next;

@@ -170,8 +170,8 @@ static int hex_at(const struct reader *reader, size_t at)
 {
     int value = 0;
     for (size_t i = at; i < at + 4; i++) {
-        char c = i < reader->len ? reader->data[i] : '\0';
-        char lower = (char)(c | 0x20);
+        unsigned char c = i < reader->len ? (unsigned char)reader->data[i] : '\0';
+        int lower = c | 0x20;
         if (c >= '0' && c <= '9') {
             value = value * 16 + (c - '0');
         } else if (lower >= 'a' && lower <= 'f') {

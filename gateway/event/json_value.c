@@ -72,7 +72,10 @@ static size_t cursor_take(struct cursor *cursor, char out[UTF8_BYTES_MAX])
     static const char letters[] = "bfnrt";
     static const char meanings[] = "\b\f\n\r\t";
     const char *letter = strchr(letters, c);
-    out[0] = letter == NULL ? c : meanings[letter - letters];
+    if (letter != NULL) {
+        c = meanings[letter - letters];
+    }
+    out[0] = c;
     return 1;
 }
 
@@ -225,6 +228,9 @@ static int compare_keys(const void *left, const void *right, void *context)
 bool cg_json_order_push(struct cg_json_order *order, const struct cg_json *json, uint32_t object)
 {
     uint32_t count = json->nodes[object].count;
+    if (count == 0) {
+        return true;
+    }
     if (count > order->cap - order->count) {
         /* Every key in the list is a node of its own, so the sum fits. */
         uint32_t cap = order->cap < ORDER_FIRST ? ORDER_FIRST : order->cap;

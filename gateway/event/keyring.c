@@ -33,8 +33,6 @@ static void fini_set(struct set *set)
     sodium_free(set->keys);
 }
 
-#define auto_set __attribute__((cleanup(fini_set)))
-
 static void cleanup_json(struct cg_json *json)
 {
     cg_json_fini(json);
@@ -109,10 +107,28 @@ static bool fill_set(struct set *set, const struct cg_json *json, enum cg_signin
     return true;
 }
 
+/* Makes the room for all keys at once, since the entries point into it, and fills it. On failure
+ * the set is the caller's to end. */
+static bool make_set(struct set *set, const struct cg_json *json, enum cg_signing_mode mode,
+                     struct cg_error *err)
+{
+    size_t room = json->text.len;
+    __attribute__((cleanup(cleanup_locked))) char *scratch = sodium_malloc(room);
+    cg_buf_init(&set->kids, room);
+    set->keys = sodium_malloc(room);
+    set->entries = calloc(json->nodes[0].count + (size_t)1, sizeof(*set->entries));
+    if (scratch == NULL || set->keys == NULL || set->entries == NULL ||
+        !cg_buf_reserve(&set->kids, room)) {
+        return cg_error_set(err, "no memory for the keys");
+    }
+    return fill_set(set, json, mode, scratch, err);
+}
+
 bool cg_keyring_add(struct cg_keyring *ring, enum cg_signing_mode mode, struct cg_bytes text,
                     struct cg_error *err)
 {
-    CG_ASSERT(mode != CG_SIGNING_OFF && ring->sets[mode].entries == NULL);
+    struct set *set = &ring->sets[mode];
+    CG_ASSERT(mode != CG_SIGNING_OFF && set->entries == NULL);
     __attribute__((cleanup(cleanup_json))) struct cg_json json;
     cg_json_init(&json, (struct cg_json_limits){.bytes_max = CG_KEYRING_TEXT_BYTES_MAX,
                                                 .nodes_max = 2 * CG_KEYRING_KEYS_MAX + 1,
@@ -124,21 +140,11 @@ bool cg_keyring_add(struct cg_keyring *ring, enum cg_signing_mode mode, struct c
     if (cg_json_type(&json, 0) != CG_JSON_OBJECT) {
         return cg_error_set(err, "a keys file is a JSON object, kid -> base64url");
     }
-    auto_set struct set set = {0};
-    cg_buf_init(&set.kids, text.len);
-    __attribute__((cleanup(cleanup_locked))) char *scratch = sodium_malloc(text.len);
-    set.keys = sodium_malloc(text.len);
-    set.entries = calloc(json.nodes[0].count + 1, sizeof(*set.entries));
-    /* All the room at once: entries point into it. */
-    if (scratch == NULL || set.keys == NULL || set.entries == NULL ||
-        !cg_buf_reserve(&set.kids, text.len)) {
-        return cg_error_set(err, "no memory for the keys");
-    }
-    if (!fill_set(&set, &json, mode, scratch, err)) {
+    if (!make_set(set, &json, mode, err)) {
+        fini_set(set);
+        *set = (struct set){0};
         return false;
     }
-    ring->sets[mode] = set;
-    set = (struct set){0};
     return true;
 }
 

@@ -142,7 +142,7 @@ static enum cg_judgement_kind judge_signature(struct cg_verifier *verifier,
     } else {
         return CG_JUDGED_ALGORITHM;
     }
-    struct cg_bytes key;
+    struct cg_bytes key = {0};
     struct cg_bytes kid = said(verifier, json, envelope->node[MEMBER_KID]);
     if (!cg_keyring_find(verifier->ring, mode, kid, &key)) {
         return CG_JUDGED_KID;
@@ -165,7 +165,7 @@ static enum cg_judgement_kind judge_signature(struct cg_verifier *verifier,
 static void judge_envelope(struct cg_verifier *verifier, const struct cg_json *json, uint32_t node,
                            struct cg_attributes *ret_attributes, struct cg_judgement *judgement)
 {
-    struct envelope envelope;
+    struct envelope envelope = {0};
     judgement->kind = CG_JUDGED_MALFORMED;
     if (cg_json_type(json, node) != CG_JSON_OBJECT) {
         (void)cg_error_set(&judgement->detail, "the envelope is no JSON object");
@@ -197,8 +197,8 @@ static bool differ(const struct cg_json *json, uint32_t a, uint32_t b)
 static void judge_transport(struct cg_verifier *verifier, const struct cg_json *json, uint32_t node,
                             struct cg_judgement *judgement)
 {
-    struct cg_attributes outside;
-    struct cg_attributes inside;
+    struct cg_attributes outside = {0};
+    struct cg_attributes inside = {0};
     if (!cg_canonical_inspect(&verifier->canonical, json, node, &outside, &judgement->detail)) {
         judgement->kind = CG_JUDGED_MALFORMED;
         return;
@@ -235,7 +235,7 @@ void cg_verifier_judge(struct cg_verifier *verifier, const struct cg_json *json,
         /* One reader would take the one, another the other. */
         (void)cg_error_set(&judgement->detail, "both an envelope and a transport event");
     } else if (is_envelope) {
-        struct cg_attributes inside;
+        struct cg_attributes inside = {0};
         judge_envelope(verifier, json, node, &inside, judgement);
     } else if (is_transport) {
         judge_transport(verifier, json, node, judgement);
