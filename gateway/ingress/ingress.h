@@ -46,7 +46,8 @@ CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *c
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
- * is nothing more or `deadline_ns` (monotonic) passes, appends it, and closes the connections. */
+ * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which
+ * waits for a full spool until `deadline_ns` (monotonic), and closes the connections. */
 void cg_ingress_drain(struct cg_ingress *ingress, uint64_t deadline_ns);
 
 /* Ends the threads and frees; after cg_ingress_drain, or without it when nothing may be waited for.

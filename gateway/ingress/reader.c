@@ -369,13 +369,17 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
     empty_inbox(reader);
     cg_reader_end_pauses(reader);
     shut_all(reader);
+    /* A guest that sends without end must not use up the time that exporters have after this. */
+    const uint64_t reading_ends_ns =
+        earlier(deadline_ns, reader->now_ns + reader->config->drain_timeout_ns);
     bool more;
     do {
         /* While the spool refuses there is something to wait for, otherwise only to look at. */
         bool stalled = reader->stalled;
         unsigned ready = cg_reader_turn(reader, stalled ? deadline_ns : 0);
-        more = ready > 0 || stalled || reader->stalled;
-    } while (more && reader->now_ns < deadline_ns);
+        more = reader->stalled ? reader->now_ns < deadline_ns
+                               : (ready > 0 || stalled) && reader->now_ns < reading_ends_ns;
+    } while (more);
     if (reader->stalled) {
         CG_LOG(CG_LOG_ERROR, "ingress_events_lost", CG_F_STR("reason", "the spool refuses them"),
                CG_F_U64("events", cg_spool_writer_staged(reader->pipeline->writer)));

@@ -37,8 +37,8 @@ void cg_reader_run(struct cg_reader *reader);
  * many connections were ready. */
 unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns);
 
-/* Reads what the connections hold until there is nothing more or the deadline passes, appends it,
- * and closes them. */
+/* Reads what the connections hold until there is nothing more or the drain timeout has passed,
+ * appends it, which may take until the deadline if the spool is full, and closes them. */
 void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns);
 
 #endif

@@ -765,6 +765,40 @@ START_TEST(the_last_reading_takes_all_that_was_sent_whatever_the_rate)
 }
 END_TEST
 
+/* A clock that runs: every look at it takes ten milliseconds. */
+static uint64_t running_time(const struct cg_clock *clock)
+{
+    pass_ms(10);
+    return fake_time(clock);
+}
+
+/* Sends as much as goes in, whenever the clock is looked at: a guest without end. */
+static int flooding_guest;
+static uint64_t flooding_time(const struct cg_clock *clock)
+{
+    cg_auto_buf struct cg_buf frames;
+    cg_buf_init(&frames, 1 << 20);
+    put_frame(&frames, 1);
+    (void)send(flooding_guest, frames.data, frames.len, MSG_NOSIGNAL);
+    return running_time(clock);
+}
+
+START_TEST(the_last_reading_ends_also_for_a_guest_that_sends_without_end)
+{
+    static const struct cg_clock flooding_clock = {.monotonic_ns = flooding_time,
+                                                   .realtime_ns = fake_time};
+    config.clock = &flooding_clock;
+    cg_auto_close int guest = connect_to(channel_a);
+    flooding_guest = guest;
+    uint64_t begun_ns = fake_now_ns;
+    cg_reader_drain(reader, begun_ns + 60 * CG_NS_PER_S);
+    ck_assert_uint_ge(fake_now_ns - begun_ns, 2 * CG_NS_PER_S);
+    ck_assert_uint_lt(fake_now_ns - begun_ns, 3 * CG_NS_PER_S);
+    ck_assert_uint_gt(cell_a->frames, 10);
+    ck_assert(has_ended(guest));
+}
+END_TEST
+
 /* --- the threads, over real sockets --- */
 
 static struct cg_ingress *ingress;
@@ -932,6 +966,7 @@ int main(void)
     tcase_add_test(turned, a_frame_begun_does_not_age_while_its_cell_is_not_read);
     tcase_add_test(turned, a_full_spool_stops_the_reading_until_there_is_room);
     tcase_add_test(turned, the_last_reading_takes_all_that_was_sent_whatever_the_rate);
+    tcase_add_test(turned, the_last_reading_ends_also_for_a_guest_that_sends_without_end);
     tcase_set_timeout(turned, 120);
 
     TCase *threads = tcase_create("threads");
