@@ -213,7 +213,7 @@ static void judge_line(struct verify *verify, struct cg_bytes line, uint64_t num
     }
     cg_auto_buf struct cg_buf why;
     cg_buf_init(&why, sizeof(err.text));
-    (void)cg_buf_printf(&why, "line %llu of the file: %s", (unsigned long long)number, err.text);
+    (void)cg_buf_printf(&why, "line %llu: %s", (unsigned long long)number, err.text);
     const char *text = cg_buf_str(&why);
     record_malformed(verify, text == NULL ? err.text : text);
 }

@@ -50,7 +50,9 @@ bool cg_json_refuse(const struct cg_json *json, size_t at, const char *what, str
             line_start = i + 1;
         }
     }
-    return cg_error_set(err, "line %zu, column %zu: %s", line, at - line_start + 1, what);
+    size_t column = at - line_start + 1;
+    return line == 1 ? cg_error_set(err, "column %zu: %s", column, what)
+                     : cg_error_set(err, "line %zu, column %zu: %s", line, column, what);
 }
 
 static enum state refuse(struct reader *reader, size_t at, const char *problem)

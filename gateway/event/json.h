@@ -111,7 +111,8 @@ void cg_json_order_fini(struct cg_json_order *order);
 CG_MUST_USE bool cg_json_repeated(const struct cg_json *json, uint32_t object,
                                   struct cg_json_order *scratch, uint32_t *ret_key);
 
-/* Says in `err` what is wrong at that byte of the text: "line 1, column 17: …". Returns false. */
+/* Says in `err` what is wrong at that byte of the text: "line 2, column 17: …", in the first line
+ * only the column, since most texts have but one. Returns false. */
 bool cg_json_refuse(const struct cg_json *json, size_t at, const char *what, struct cg_error *err);
 
 #endif
