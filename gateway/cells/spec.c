@@ -1,11 +1,23 @@
 #include "base/utf8.h"
 #include "cellgate/limits.h"
 #include "cells/registry.h"
+#include "event/envelope.h"
 
 #include <limits.h>
 #include <stdio.h>
 
-enum { PERMISSION_BITS = 0777 };
+enum {
+    PERMISSION_BITS = 0777,
+    ESCAPE_GROWTH = 2, /* without controls, only quotes and backslashes are escaped */
+    LABEL_JSON_BYTES_MAX = 2 * (ESCAPE_GROWTH * CG_LABEL_BYTES_MAX + 3),
+};
+
+/* What passes the checks here fits every event of the run (cg_envelope_run_fits). */
+_Static_assert(4 * CG_ID_BYTES_MAX + ESCAPE_GROWTH * CG_SPEC_HASH_BYTES_MAX +
+                       2 * ESCAPE_GROWTH * CG_TRACEPARENT_BYTES_MAX +
+                       CG_LABELS_MAX * LABEL_JSON_BYTES_MAX <=
+                   CG_EVENT_RUN_BYTES_MAX,
+               "a registration could be too large for its events");
 
 static bool is_lower_hex(char c)
 {
@@ -124,8 +136,10 @@ static bool check_labels(struct cg_pairs labels, struct cg_error *err)
         if (!check_text("labels: a key", key, CG_LABEL_BYTES_MAX, err)) {
             return false;
         }
-        if (value.len > CG_LABEL_BYTES_MAX || !cg_utf8_valid(value)) {
-            return cg_error_set(err, "labels: the value of '%s' must be UTF-8 of at most %d bytes",
+        if (value.len > CG_LABEL_BYTES_MAX || !cg_utf8_valid(value) || has_control(value)) {
+            return cg_error_set(err,
+                                "labels: the value of '%s' must be UTF-8 of at most %d bytes "
+                                "without control characters",
                                 key.data, CG_LABEL_BYTES_MAX);
         }
         for (size_t k = 0; k < i; k++) {

@@ -211,8 +211,12 @@ bool cg_delivery_caught_up(struct cg_delivery *delivery, uint64_t deadline_ns)
 
 void cg_delivery_status(struct cg_delivery *delivery, struct cg_delivery_status *ret_status)
 {
+    const struct cg_exporter_ops *ops = delivery->config.ops;
     pthread_mutex_lock(&delivery->mutex);
     *ret_status = delivery->status;
+    if (ops->certificate_expiry_s != NULL && delivery->exporter != NULL) {
+        ret_status->certificate_expiry_s = ops->certificate_expiry_s(delivery->exporter);
+    }
     pthread_mutex_unlock(&delivery->mutex);
     ret_status->state = (enum cg_delivery_state)atomic_load(&delivery->state);
     cg_spool_reader_backlog(delivery->reader, &ret_status->backlog);
