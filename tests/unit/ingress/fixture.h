@@ -28,11 +28,6 @@ static uint64_t fake_time(const struct cg_clock *clock)
 
 static const struct cg_clock fake_clock = {.monotonic_ns = fake_time, .realtime_ns = fake_time};
 
-static void pass_ms(uint64_t ms)
-{
-    fake_now_ns += ms * CG_NS_PER_MS;
-}
-
 /* --- frames --- */
 
 static void put_head(struct cg_buf *out, unsigned major, uint64_t value)
@@ -167,12 +162,6 @@ static size_t take_events(struct cg_batch *ret_batch)
         err.text);
     cg_spool_reader_ack(events, ret_batch->count);
     return ret_batch->count;
-}
-
-static void expect_text(const struct cg_event *event, enum cg_event_text which, const char *text)
-{
-    ck_assert_msg(cg_bytes_equal(cg_event_get(event, which), cg_bytes_str(text)), "%.*s, not %s",
-                  CG_BYTES_ARG(cg_event_get(event, which)), text);
 }
 
 #endif

@@ -6,6 +6,17 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+static void pass_ms(uint64_t ms)
+{
+    fake_now_ns += ms * CG_NS_PER_MS;
+}
+
+static void expect_text(const struct cg_event *event, enum cg_event_text which, const char *text)
+{
+    ck_assert_msg(cg_bytes_equal(cg_event_get(event, which), cg_bytes_str(text)), "%.*s, not %s",
+                  CG_BYTES_ARG(cg_event_get(event, which)), text);
+}
+
 static struct cg_ingress_shared shared;
 static struct cg_reader *reader;
 static struct cg_cell *cell_a, *cell_b;
