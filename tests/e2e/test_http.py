@@ -1,6 +1,7 @@
 """The public listener of a running gateway, asked with curl, promtool, Prometheus and bare sockets."""
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -9,21 +10,38 @@ import urllib.request
 
 import pytest
 
-from support.gateway import Gateway, free_port
+from support.gateway import BINARY, Gateway
 
 
 @pytest.fixture
 def gateway(tmp_path):
-    with Gateway(tmp_path, cells=2) as running:
+    """A gateway that also listens on TCP, as `url` says."""
+    exporter = {"name": "out", "type": "jsonl", "path": str(tmp_path / "events.jsonl")}
+    with Gateway(tmp_path, exporters=[exporter], cells=2, start=False) as running:
+        running.config["http"] = {"listen": [f"unix:{running.public}", "127.0.0.1:0"]}
+        running.start()
+        line = running.wait_log("event=http_listening address=127.0.0.1:")
+        running.url = "http://" + re.search(r"address=(\S+)", line).group(1)
         yield running
+
+
+def send(gateway, cell, count):
+    subprocess.run([BINARY, "send", "--socket", gateway.base(cell), "--frames", str(count)],
+                   check=True, capture_output=True)
+
+
+def wait_for_metric(gateway, name, value):
+    deadline = time.monotonic() + 60
+    while (gateway.metric(name) or 0) < value:
+        assert time.monotonic() < deadline
 
 
 def curl(gateway, path, *arguments):
     done = subprocess.run(
         ["curl", "-sS", "-i", "--max-time", "20", *arguments, gateway.url + path],
         capture_output=True, text=True, check=True)
-    head, _, body = done.stdout.partition("\r\n\r\n")
-    status, *headers = head.split("\r\n")
+    head, _, body = done.stdout.partition("\n\n")
+    status, *headers = head.split("\n")
     return int(status.split()[1]), {h.split(":")[0].lower(): h.split(":", 1)[1].strip()
                                     for h in headers}, body
 
@@ -59,7 +77,7 @@ def test_head_has_the_headers_and_no_body(gateway):
 def test_refusals_are_problem_documents(gateway, arguments, path, status):
     got, headers, body = curl(gateway, path, *arguments)
     assert got == status
-    if headers["content-type"] != "text/html":  # the library's own answer to a malformed request
+    if "content-type" in headers:  # without Host the HTTP library itself answers, with no body
         assert headers["content-type"] == "application/problem+json"
         problem = json.loads(body)
         assert problem["status"] == status and problem["title"] and problem["detail"]
@@ -68,8 +86,8 @@ def test_refusals_are_problem_documents(gateway, arguments, path, status):
 
 
 def test_promtool_finds_nothing_to_say_about_the_metrics(gateway):
-    gateway.send_frames(cell=0, count=10)
-    gateway.wait_for_metric("cellgate_exporter_delivered_events_total", 10)
+    send(gateway, 0, 10)
+    wait_for_metric(gateway, "cellgate_exporter_delivered_events_total", 10)
     status, headers, body = curl(gateway, "/metrics")
     assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
     done = subprocess.run([shutil.which("promtool"), "check", "metrics"], input=body,
@@ -82,7 +100,9 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(gateway):
 
 @contextlib.contextmanager
 def prometheus(tmp_path, target):
-    port = free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
@@ -99,7 +119,7 @@ def prometheus(tmp_path, target):
 
 
 def test_a_real_prometheus_scrapes_it(gateway, tmp_path):
-    gateway.send_frames(cell=1, count=7)
+    send(gateway, 1, 7)
     with prometheus(tmp_path, gateway.url.removeprefix("http://")) as port:
         query = f"http://127.0.0.1:{port}/api/v1/query?query=cellgate_frames_received_total"
         deadline = time.monotonic() + 60
