@@ -80,6 +80,13 @@ struct cg_spool_reader {
     uint64_t scan_salt;
 };
 
+/* A reader that was closed in this process: it may be opened again, and still holds its segments.
+ */
+struct cg_parked {
+    char name[CG_EXPORTER_NAME_BYTES_MAX + 1];
+    uint64_t index;
+};
+
 struct cg_spool {
     struct cg_spool_config config;
     uint64_t bytes_max;
@@ -101,6 +108,8 @@ struct cg_spool {
     struct cg_tail tail;
     struct cg_spool_reader *readers[CG_READERS_MAX];
     size_t reader_count;
+    struct cg_parked parked[CG_READERS_MAX];
+    size_t parked_count;
     size_t writer_count;
     bool appending; /* there was a commit: all readers are open, and what they passed may go */
     uint64_t damage_counted_index; /* losses below it are in the metrics already */
@@ -157,7 +166,7 @@ static inline struct cg_segment *cg_spool_last_segment(const struct cg_spool *sp
     return spool->segment_count == 0 ? NULL : spool->segments[spool->segment_count - 1];
 }
 
-/* The least index that some reader still wants; next_index without readers. */
+/* The least index that some reader, open or parked, still wants; next_index without readers. */
 uint64_t cg_spool_wanted_index(const struct cg_spool *spool);
 void cg_spool_note_failure(struct cg_spool *spool, const char *text);
 

@@ -77,6 +77,25 @@ static struct cg_position first_position(const struct cg_spool *spool, const cha
     return position;
 }
 
+/* lock held */
+static void unpark(struct cg_spool *spool, const char *name)
+{
+    for (size_t i = 0; i < spool->parked_count; i++) {
+        if (strcmp(spool->parked[i].name, name) == 0) {
+            spool->parked[i] = spool->parked[--spool->parked_count];
+            return;
+        }
+    }
+}
+
+void cg_spool_reader_forget(struct cg_spool *spool, const char *name)
+{
+    pthread_mutex_lock(&spool->lock);
+    unpark(spool, name);
+    cg_committer_notice(spool);
+    pthread_mutex_unlock(&spool->lock);
+}
+
 bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
                           struct cg_spool_reader **ret_reader, struct cg_error *err)
 {
@@ -100,9 +119,11 @@ bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
     (void)pthread_condattr_destroy(&attributes);
 
     pthread_mutex_lock(&spool->lock);
-    const char *problem = same_name(spool, name)                  ? "is open already"
-                          : spool->reader_count == CG_READERS_MAX ? "is one too many"
-                                                                  : NULL;
+    unpark(spool, name);
+    const char *problem = same_name(spool, name) ? "is open already"
+                          : spool->reader_count + spool->parked_count >= CG_READERS_MAX
+                              ? "is one too many"
+                              : NULL;
     if (problem == NULL) {
         reader->position = reader->saved = reader->cursor = first_position(spool, name);
         spool->readers[spool->reader_count++] = reader;
@@ -141,6 +162,9 @@ void cg_spool_reader_close(struct cg_spool_reader *reader)
         CG_ASSERT(at < spool->reader_count);
     }
     spool->readers[at] = spool->readers[--spool->reader_count];
+    struct cg_parked *parked = &spool->parked[spool->parked_count++];
+    memcpy(parked->name, reader->name, sizeof(parked->name));
+    parked->index = reader->position.index;
     pthread_mutex_unlock(&spool->lock);
     if (reader->scan.fd >= 0) {
         (void)close(reader->scan.fd);
@@ -429,7 +453,7 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
     bool more = true;
     while (more && !failed && reader->piece_count < CG_PIECES_MAX &&
            reader->batch.count < events_max) {
-        struct cg_extent extent;
+        struct cg_extent extent = {0};
         switch (next_source(reader, &extent, err)) {
         case SOURCE_NONE:
             more = false;

@@ -237,15 +237,12 @@ static uint64_t torn_bytes(const struct cg_segment *segment, uint64_t nominal_si
 }
 
 /* Cuts the newest segment at the end of its last record, or drops it if it has no event. */
-static bool finish_newest(struct cg_spool *spool, struct cg_spool_recovery *recovery,
-                          struct cg_error *err)
+static void finish_newest(struct cg_spool *spool, struct cg_spool_recovery *recovery)
 {
-    struct cg_segment *newest = cg_spool_last_segment(spool);
+    struct cg_segment *newest = spool->segments[spool->segment_count - 1];
     struct cg_segment_header header;
-    if (pread(newest->fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header)) {
-        return cg_error_errno(err, errno, "read a segment");
-    }
-    recovery->torn_bytes = torn_bytes(newest, header.size);
+    bool known = pread(newest->fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header);
+    recovery->torn_bytes = torn_bytes(newest, known ? header.size : newest->size);
     if (ftruncate(newest->fd, (off_t)newest->end) == 0) {
         newest->size = newest->end;
     }
@@ -260,7 +257,6 @@ static bool finish_newest(struct cg_spool *spool, struct cg_spool_recovery *reco
     } else {
         (void)close(cg_steal_fd(&newest->fd));
     }
-    return true;
 }
 
 static bool read_newest(struct cg_spool *spool, struct cg_spool_recovery *recovery,
@@ -282,7 +278,8 @@ static bool read_newest(struct cg_spool *spool, struct cg_spool_recovery *recove
             return false;
         }
     }
-    return finish_newest(spool, recovery, err);
+    finish_newest(spool, recovery);
+    return true;
 }
 
 bool cg_spool_recover(struct cg_spool *spool, struct cg_spool_recovery *ret_recovery,

@@ -12,7 +12,15 @@ uint64_t cg_spool_wanted_index(const struct cg_spool *spool)
             least = spool->readers[i]->position.index;
         }
     }
+    for (size_t i = 0; i < spool->parked_count; i++) {
+        least = spool->parked[i].index < least ? spool->parked[i].index : least;
+    }
     return least;
+}
+
+static bool has_readers(const struct cg_spool *spool)
+{
+    return spool->reader_count + spool->parked_count > 0;
 }
 
 bool cg_spool_add_segment(struct cg_spool *spool, struct cg_segment *segment, struct cg_error *err)
@@ -73,7 +81,7 @@ void cg_spool_retire_passed(struct cg_spool *spool)
     for (;;) {
         struct cg_segment *segment = NULL;
         pthread_mutex_lock(&spool->lock);
-        if (spool->appending && spool->reader_count > 0 && spool->segment_count > 0 &&
+        if (spool->appending && has_readers(spool) && spool->segment_count > 0 &&
             spool->segments[0] != spool->current &&
             spool->segments[0]->end_index <= cg_spool_wanted_index(spool)) {
             segment = unlist_first(spool);
@@ -93,7 +101,7 @@ static void drop_oldest(struct cg_spool *spool)
     struct cg_segment *segment = unlist_first(spool);
     uint64_t wanted = cg_spool_wanted_index(spool);
     uint64_t first = wanted > segment->first_index ? wanted : segment->first_index;
-    if (spool->reader_count > 0 && first < segment->end_index) {
+    if (has_readers(spool) && first < segment->end_index) {
         cg_metric_add(CG_SERIES_events_dropped_overflow, segment->end_index - first);
     }
     for (size_t i = 0; i < spool->reader_count; i++) {
@@ -103,6 +111,11 @@ static void drop_oldest(struct cg_spool *spool)
                                              .segment = segment->first_index,
                                              .offset = segment->end,
                                              .base = segment->base};
+        }
+    }
+    for (size_t i = 0; i < spool->parked_count; i++) {
+        if (spool->parked[i].index < segment->end_index) {
+            spool->parked[i].index = segment->end_index;
         }
     }
     cg_tail_trim(&spool->tail, segment->end_index);
@@ -128,7 +141,7 @@ static enum cg_append obtain(struct cg_spool *spool, struct cg_segment **ret_seg
 {
     bool may_drop = spool->config.when_full == CG_SPOOL_FULL_DROP_OLDEST;
     pthread_mutex_lock(&spool->lock);
-    may_drop = may_drop || spool->reader_count == 0;
+    may_drop = may_drop || !has_readers(spool);
     pthread_mutex_unlock(&spool->lock);
 
     cg_spool_retire_passed(spool);

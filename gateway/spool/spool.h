@@ -36,13 +36,13 @@ enum cg_spool_sync { CG_SPOOL_SYNC_ALWAYS, CG_SPOOL_SYNC_INTERVAL, CG_SPOOL_SYNC
 enum cg_spool_when_full { CG_SPOOL_FULL_PAUSE, CG_SPOOL_FULL_DROP_OLDEST };
 
 struct cg_spool_config {
-    const char *dir; /* NULL: in memory */
-    uint64_t bytes_max;
-    uint64_t segment_bytes; /* 0: chosen from bytes_max */
+    const char *dir;        /* NULL: in memory. Borrowed for the call; its parent must exist */
+    uint64_t bytes_max;     /* of segment files; at least two segments are allowed */
+    uint64_t segment_bytes; /* 0: a sixteenth of bytes_max, 1 to 64 MiB */
     enum cg_spool_sync sync;
     uint64_t sync_interval_ns;
     enum cg_spool_when_full when_full;
-    const struct cg_clock *clock;
+    const struct cg_clock *clock; /* of deadlines; NULL: the kernel's */
 };
 
 /* What recovery found; the caller logs it. */
@@ -86,7 +86,7 @@ CG_MUST_USE bool cg_spool_writer_open(struct cg_spool *spool, struct cg_spool_wr
 void cg_spool_writer_close(struct cg_spool_writer *writer);
 
 /* Room for one event of up to CG_EVENT_BYTES_MAX bytes. NULL: the block is full; commit first
- * (after a commit that was DONE it is never NULL). */
+ * (after a commit that was DONE it is NULL only when there is no memory at all). */
 char *cg_spool_writer_begin(struct cg_spool_writer *writer);
 /* Stages the event that was rendered there. `meta` is copied. Calling begin again without end
  * abandons what was rendered. */
@@ -100,11 +100,22 @@ CG_MUST_USE enum cg_append cg_spool_writer_commit(struct cg_spool_writer *writer
 
 /* --- readers --- */
 
-/* A reader named `name` (letters, digits, '-', '_', '.') starts at its saved position, or at the
- * oldest record kept. Segments are kept until every reader has passed them. */
+/*
+ * A reader named `name` (letters, digits, '-', '_', '.', not first a '.') starts at its saved
+ * position, or at the oldest record kept. At most CG_EXPORTERS_MAX.
+ *
+ * Segments are kept until every reader that was opened has passed them. So open all readers before
+ * the first commit: until then nothing is deleted. The saved position of a reader that nobody opens
+ * (an exporter that was removed) holds nothing, or one removed line of the configuration would fill
+ * the disk. While there was no reader at all, everything is kept up to bytes_max, then the newest.
+ */
 CG_MUST_USE bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
                                       struct cg_spool_reader **ret_reader, struct cg_error *err);
+/* Saves the position. The reader goes on holding its segments until the spool is closed, so that
+ * neither a shutdown, one exporter after the other, nor a reload takes what it has not read. */
 void cg_spool_reader_close(struct cg_spool_reader *reader);
+/* A closed reader will not come back: it holds nothing any more. Its saved position stays. */
+void cg_spool_reader_forget(struct cg_spool *spool, const char *name);
 
 /*
  * Waits until `events` events or `bytes` bytes lie behind the reader's position, or the monotonic
@@ -118,8 +129,9 @@ void cg_spool_reader_interrupt(struct cg_spool_reader *reader);
 
 /*
  * Borrows the events behind the position: at most events_max (<= CG_SPOOL_PEEK_EVENTS_MAX), and at
- * most bytes_max bytes but always at least one event if there is one. Valid until the next peek or
- * close. A batch of 0 events: nothing there. Damage is skipped and counted; it fails only when the
+ * most bytes_max bytes but always at least one event if there is one. A reader that lags gets at
+ * most 1 MiB at once. Valid until the next peek or close. A batch of 0 events: nothing there (or
+ * nothing but damage, which is then passed). Damage is skipped and counted; it fails only when the
  * disk does, and may then be called again.
  */
 enum { CG_SPOOL_PEEK_EVENTS_MAX = 65536 };

@@ -15,8 +15,8 @@
 #include <stdint.h>
 
 enum {
-    CG_BLOCK_BYTES = 1024 * 1024,
-    CG_TAIL_BLOCKS_MAX = 12, /* beyond it extents are given up; loans can only delay that */
+    CG_BLOCK_BYTES = 512 * 1024, /* stays in the processor's cache while it is filled and read */
+    CG_TAIL_BLOCKS_MAX = 24,     /* beyond it extents are given up; loans can only delay that */
     CG_TAIL_EXTENTS_MAX = 2048,
 };
 

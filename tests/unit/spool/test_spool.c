@@ -259,6 +259,35 @@ START_TEST(without_readers_the_newest_are_kept)
 }
 END_TEST
 
+START_TEST(a_closed_reader_holds_its_segments_until_it_is_forgotten)
+{
+    struct cg_spool_config config = test_config();
+    config.segment_bytes = 64 * 1024;
+    config.bytes_max = 512 * 1024;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *slow = open_reader(spool, "slow");
+    struct cg_spool_reader *quick = open_reader(spool, "quick");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    append(writer, "a", run, 1, 600, 20);
+    expect(slow, 1, 10);
+    expect(quick, 1, 600);
+    cg_spool_reader_close(slow);
+    append(writer, "a", run, 601, 700, 20); /* rotates, and lets go of what is passed */
+    slow = open_reader(spool, "slow");
+    expect(slow, 11, 700);
+    cg_spool_reader_close(slow);
+    for (uint64_t sequence = 701; sequence <= 2000; sequence += 100) {
+        cg_spool_reader_forget(spool, "slow");
+        append(writer, "a", run, sequence, sequence + 99, 20);
+        expect(quick, sequence == 701 ? 601 : sequence, sequence + 99);
+    }
+    cg_spool_reader_close(quick);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+}
+END_TEST
+
 START_TEST(disk_use_stays_bounded_and_files_are_used_again)
 {
     struct cg_spool_config config = test_config();
@@ -366,6 +395,11 @@ START_TEST(the_backlog_says_how_much_and_how_old)
     struct cg_spool_reader *reader = open_reader(spool, "central");
     struct cg_spool_writer *writer = open_writer(spool);
     struct cg_spool_backlog backlog;
+    struct cg_spool_status status;
+    cg_spool_status(spool, &status);
+    ck_assert(isinf(status.seconds_until_full));
+    ck_assert(status.appendable);
+    ck_assert_uint_eq(status.next_index, 1);
     cg_spool_reader_backlog(reader, &backlog);
     ck_assert_uint_eq(backlog.events, 0);
     ck_assert_uint_eq(backlog.bytes, 0);
@@ -465,6 +499,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_full_spool_pauses_and_goes_on_after_an_ack, 0, 2);
     tcase_add_loop_test(tcase, with_drop_oldest_a_reader_skips_forward_and_it_is_counted, 0, 2);
     tcase_add_test(tcase, without_readers_the_newest_are_kept);
+    tcase_add_test(tcase, a_closed_reader_holds_its_segments_until_it_is_forgotten);
     tcase_add_test(tcase, disk_use_stays_bounded_and_files_are_used_again);
     tcase_add_test(tcase, a_second_opener_is_refused);
     tcase_add_test(tcase, a_directory_that_cannot_be_made_is_named);
