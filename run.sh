@@ -74,7 +74,8 @@ if [ -z "$url" ]; then
     exit 1
 fi
 
-"$cellgate" send --socket "$work/cell-%d.vsock" --cells 3 --rate 1 --duration 24h >/dev/null 2>&1 &
+"$cellgate" send --socket "$work/cell-%d.vsock" --cells 3 --rate 3 --duration 24h \
+    --input config/quickstart-frames.jsonl >/dev/null 2>&1 &
 guests=$!
 
 cat >&2 <<EOF
