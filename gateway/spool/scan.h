@@ -14,7 +14,7 @@
 #include "cellgate/error.h"
 #include "spool/record.h"
 
-enum { CG_SCAN_BUFFER_BYTES = 1024 * 1024, CG_SCAN_READ_BYTES = 256 * 1024 };
+enum { CG_SCAN_BUFFER_BYTES = 4 * 1024 * 1024, CG_SCAN_READ_BYTES = 256 * 1024 };
 
 struct cg_scan {
     char *buffer;       /* CG_SCAN_BUFFER_BYTES, made at the first read */

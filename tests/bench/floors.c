@@ -2,7 +2,7 @@
  * floors.c - what the machine itself costs, measured in the same run as the gateway: one JSON
  * object.
  *
- *     floors DIRECTORY EVENT_BYTES
+ *     floors DIRECTORY EVENT_BYTES EVENTS
  *
  * Nanoseconds of this process's CPU per event of EVENT_BYTES: sending it over loopback, writing it
  * to new pages and over old pages of a file, writing it twice to new files (the floor of spool plus
@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 512, EVENT_BYTES_MAX = 65535 };
+enum { BATCH = 512 };
 
 static char batch[BATCH * 4096];
 
@@ -160,13 +160,13 @@ static double ed25519_sodium(size_t event, unsigned count)
 
 int main(int argc, char **argv)
 {
-    size_t event = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
-    if (event == 0 || event > sizeof(batch) / BATCH) {
-        (void)fprintf(stderr, "usage: %s DIRECTORY EVENT_BYTES\n", argv[0]);
+    size_t event = argc == 4 ? strtoul(argv[2], NULL, 10) : 0;
+    unsigned batches = argc == 4 ? (unsigned)(strtoul(argv[3], NULL, 10) / BATCH) : 0;
+    if (event == 0 || event > sizeof(batch) / BATCH || batches == 0) {
+        (void)fprintf(stderr, "usage: %s DIRECTORY EVENT_BYTES EVENTS\n", argv[0]);
         return 64;
     }
     memset(batch, 'x', sizeof(batch));
-    const unsigned batches = 1000;
     int fds[] = {temporary(argv[1]), temporary(argv[1])};
     double once = writes(fds, 1, event, batches);
     double over = writes(fds, 1, event, batches);
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
     (void)printf("{\"event_bytes\":%zu,\"loopback_ns\":%.1f,\"write_new_ns\":%.1f,"
                  "\"write_over_ns\":%.1f,\"write_twice_ns\":%.1f,\"hmac_ns\":%.1f,"
                  "\"ed25519_openssl_ns\":%.1f,\"ed25519_sodium_ns\":%.1f}\n",
-                 event, loopback(event, 4 * batches), once, over, twice, hmac(event, 500000),
+                 event, loopback(event, batches), once, over, twice, hmac(event, 500000),
                  ed25519_openssl(event, 20000), ed25519_sodium(event, 20000));
     return 0;
 }
