@@ -130,7 +130,7 @@ void cg_spool_reader_interrupt(struct cg_spool_reader *reader);
 /*
  * Borrows the events behind the position: at most events_max (<= CG_SPOOL_PEEK_EVENTS_MAX), and at
  * most bytes_max bytes but always at least one event if there is one. A reader that lags gets at
- * most 1 MiB at once. Valid until the next peek or close. A batch of 0 events: nothing there (or
+ * most 4 MiB at once. Valid until the next peek or close. A batch of 0 events: nothing there (or
  * nothing but damage, which is then passed). Damage is skipped and counted; it fails only when the
  * disk does, and may then be called again.
  */

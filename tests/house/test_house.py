@@ -140,5 +140,5 @@ def test_clang_tidy_has_nothing_to_say():
     assert tool is not None
     build = pathlib.Path(os.environ["CELLGATE"]).parent
     done = subprocess.run([tool, "-p", str(build), "-quiet", f"-j{os.cpu_count()}",
-                           r"/(gateway|exporters)/.*\.c$"], cwd=ROOT, capture_output=True, text=True)
+                           r"^(?!.*/tests/).*/(gateway|exporters)/.*\.c$"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
