@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void set_text(struct cg_error *err, const char *format, va_list args)
+CG_PRINTF(2, 0) static void set_text(struct cg_error *err, const char *format, va_list args)
 {
     if (err != NULL) {
         (void)vsnprintf(err->text, sizeof(err->text), format, args);

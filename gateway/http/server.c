@@ -251,7 +251,7 @@ static void *serve(void *context)
     return NULL;
 }
 
-static void log_daemon(void *context, const char *format, va_list args)
+CG_PRINTF(2, 0) static void log_daemon(void *context, const char *format, va_list args)
 {
     (void)context;
     char text[256];
