@@ -1,8 +1,8 @@
 #include "exporters/http_client.h"
 
-#include "cellgate/buf.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
+#include "exporters/http_body.h"
 #include "exporters/http_headers.h"
 #include "exporters/resolve.h"
 #include "exporters/token_file.h"
@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 
 enum {
@@ -23,14 +22,6 @@ enum {
     POLL_MS = 1000, /* only an upper bound: descriptors and libcurl's own timers wake earlier */
     RESOLVE_AGAIN_MS = 2000,
     KEEPALIVE_IDLE_S = 60,
-};
-
-/* The request's body, and how far it has been read. */
-struct body {
-    const struct cg_bytes *pieces;
-    size_t count;
-    size_t index;  /* the piece to go on with */
-    size_t offset; /* within it */
 };
 
 struct cg_http_client {
@@ -47,37 +38,9 @@ struct cg_http_client {
     _Atomic uint64_t certificate_expiry_s;
 
     /* Of the request in progress. */
-    struct body body;
-    size_t body_bytes;
-    struct cg_buf answer;
-    bool head_whole; /* of the answer: its empty line was seen */
-    size_t answer_seen_bytes;
-    bool answer_too_long;
-    char retry_after[CG_HTTP_RETRY_AFTER_BYTES_MAX + 1];
+    struct cg_http_body body;
+    struct cg_http_intake intake; /* of its answer */
     char error_text[CURL_ERROR_SIZE];
-};
-
-const struct cg_option_name cg_http_version_names[] = {
-    {"auto", CG_HTTP_VERSION_AUTO},
-    {"1.1", CG_HTTP_VERSION_1_1},
-    {"2", CG_HTTP_VERSION_2},
-    {NULL, 0},
-};
-
-const struct cg_option cg_tls_options[] = {
-    {.key = "ca_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, ca_file),
-     .help = "PEM file of trusted authorities, instead of the system's."},
-    {.key = "cert_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, cert_file),
-     .help = "PEM file with the client certificate and its chain; needs key_file."},
-    {.key = "key_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, key_file),
-     .help = "PEM file with the client certificate's private key, without a passphrase."},
-    {.key = NULL},
 };
 
 /* --- the URL --- */
@@ -163,90 +126,6 @@ bool cg_http_client_validate(const struct cg_http_client_config *config, struct 
     return true;
 }
 
-/* --- what libcurl calls back --- */
-
-static size_t read_body(char *to, size_t size, size_t count, void *context)
-{
-    struct body *body = context;
-    size_t room = size * count;
-    size_t done = 0;
-    while (done < room && body->index < body->count) {
-        struct cg_bytes piece = body->pieces[body->index];
-        size_t left = piece.len - body->offset;
-        size_t taken = left < room - done ? left : room - done;
-        if (taken > 0) {
-            memcpy(to + done, piece.data + body->offset, taken);
-        }
-        done += taken;
-        body->offset += taken;
-        if (body->offset == piece.len) {
-            body->index++;
-            body->offset = 0;
-        }
-    }
-    return done;
-}
-
-/* libcurl rewinds to send the body again, when a kept connection turns out to be closed. */
-static int seek_body(void *context, curl_off_t offset, int origin)
-{
-    struct body *body = context;
-    if (origin != SEEK_SET || offset != 0) {
-        return CURL_SEEKFUNC_CANTSEEK;
-    }
-    body->index = 0;
-    body->offset = 0;
-    return CURL_SEEKFUNC_OK;
-}
-
-static size_t write_answer(char *from, size_t size, size_t count, void *context)
-{
-    struct cg_http_client *client = context;
-    size_t len = size * count;
-    size_t room = client->answer.max - client->answer.len;
-    if (!cg_buf_append(&client->answer, cg_bytes(from, len < room ? len : room))) {
-        return 0;
-    }
-    client->answer_seen_bytes += len;
-    if (client->answer_seen_bytes > CG_HTTP_ANSWER_BYTES_MAX) {
-        client->answer_too_long = true;
-        return 0; /* ends the transfer */
-    }
-    return len;
-}
-
-static size_t take_header(char *line, size_t size, size_t count, void *context)
-{
-    static const char name[] = "retry-after:";
-    struct cg_http_client *client = context;
-    size_t len = size * count;
-    if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
-        client->retry_after[0] = '\0'; /* an interim answer came before this one */
-        client->head_whole = false;
-    }
-    if (len == 2 && memcmp(line, "\r\n", 2) == 0) {
-        client->head_whole = true;
-    }
-    if (len < sizeof(name) || strncasecmp(line, name, sizeof(name) - 1) != 0) {
-        return len;
-    }
-    const char *value = line + sizeof(name) - 1;
-    const char *end = line + len;
-    while (value < end && (*value == ' ' || *value == '\t')) {
-        value++;
-    }
-    while (end > value &&
-           (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r' || end[-1] == '\n')) {
-        end--;
-    }
-    size_t value_len = (size_t)(end - value);
-    if (value_len <= CG_HTTP_RETRY_AFTER_BYTES_MAX) {
-        memcpy(client->retry_after, value, value_len);
-        client->retry_after[value_len] = '\0';
-    }
-    return len;
-}
-
 /* --- making a client --- */
 
 static void init_library(void)
@@ -299,7 +178,7 @@ static bool init_client(struct cg_http_client *client, const struct cg_http_clie
     if (client->cancel_fd < 0) {
         return cg_error_errno(err, errno, "eventfd");
     }
-    cg_buf_init(&client->answer, params->answer_kept_bytes_max);
+    cg_http_intake_init(&client->intake, params->answer_kept_bytes_max);
     client->user_agent = strdup(params->user_agent);
     auto_url CURLU *url = parse_url(params->config->url);
     if (client->user_agent == NULL || url == NULL || !url_scheme(url, &client->is_tls) ||
@@ -339,7 +218,7 @@ void cg_http_client_free(struct cg_http_client *client)
         cg_token_file_fini(client->token);
         free(client->token);
     }
-    cg_buf_fini(&client->answer);
+    cg_http_intake_fini(&client->intake);
     free(client->user_agent);
     cg_cleanup_close(&client->cancel_fd);
     free(client);
@@ -361,15 +240,7 @@ uint64_t cg_http_client_certificate_expiry_s(const struct cg_http_client *client
     return atomic_load(&client->certificate_expiry_s);
 }
 
-/* --- one request --- */
-
-static bool verdict_set(struct cg_verdict *verdict, enum cg_verdict_kind kind, const char *detail)
-{
-    verdict->kind = kind;
-    (void)snprintf(verdict->detail, sizeof(verdict->detail), "%.*s", CG_VERDICT_DETAIL_MAX - 1,
-                   detail);
-    return false;
-}
+/* --- the headers of a request --- */
 
 static void free_list(struct curl_slist **list)
 {
@@ -428,6 +299,36 @@ static bool make_headers(const struct cg_http_client *client, const struct cg_ht
     return good && (client->token == NULL || add_authorization(client->token, list));
 }
 
+/* --- what libcurl calls back --- */
+
+static size_t read_body(char *to, size_t size, size_t count, void *body)
+{
+    return cg_http_body_read(body, to, size * count);
+}
+
+/* libcurl rewinds to send the body again, when a kept connection turns out to be closed. */
+static int seek_body(void *body, curl_off_t offset, int origin)
+{
+    if (origin != SEEK_SET || offset != 0) {
+        return CURL_SEEKFUNC_CANTSEEK;
+    }
+    cg_http_body_rewind(body);
+    return CURL_SEEKFUNC_OK;
+}
+
+static size_t take_head_line(char *line, size_t size, size_t count, void *intake)
+{
+    cg_http_intake_line(intake, cg_bytes(line, size * count));
+    return size * count;
+}
+
+static size_t take_answer(char *from, size_t size, size_t count, void *intake)
+{
+    return cg_http_intake_body(intake, cg_bytes(from, size * count)) ? size * count : 0;
+}
+
+/* --- the options of a request --- */
+
 /* An option this libcurl does not know is a bug; no memory is what the transfer will find too. */
 #define SET(option, value)                                                                         \
     do {                                                                                           \
@@ -481,37 +382,24 @@ static bool set_request_options(struct cg_http_client *client, struct curl_slist
 {
     bool good = true;
     SET(CURLOPT_POST, 1L);
-    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)client->body_bytes);
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)client->body.bytes);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BUFFER_BYTES);
     SET(CURLOPT_BUFFERSIZE, (long)ANSWER_BUFFER_BYTES);
     SET(CURLOPT_READFUNCTION, read_body);
     SET(CURLOPT_READDATA, &client->body);
     SET(CURLOPT_SEEKFUNCTION, seek_body);
     SET(CURLOPT_SEEKDATA, &client->body);
-    SET(CURLOPT_WRITEFUNCTION, write_answer);
-    SET(CURLOPT_WRITEDATA, client);
-    SET(CURLOPT_HEADERFUNCTION, take_header);
-    SET(CURLOPT_HEADERDATA, client);
+    SET(CURLOPT_WRITEFUNCTION, take_answer);
+    SET(CURLOPT_WRITEDATA, &client->intake);
+    SET(CURLOPT_HEADERFUNCTION, take_head_line);
+    SET(CURLOPT_HEADERDATA, &client->intake);
     SET(CURLOPT_HTTPHEADER, headers);
     SET(CURLOPT_USERAGENT, client->user_agent);
     SET(CURLOPT_ERRORBUFFER, client->error_text);
     return good;
 }
 
-static void begin_request(struct cg_http_client *client, const struct cg_http_request *request)
-{
-    client->body = (struct body){.pieces = request->pieces, .count = request->piece_count};
-    client->body_bytes = 0;
-    for (size_t i = 0; i < request->piece_count; i++) {
-        client->body_bytes += request->pieces[i].len;
-    }
-    cg_buf_clear(&client->answer);
-    client->head_whole = false;
-    client->answer_seen_bytes = 0;
-    client->answer_too_long = false;
-    client->retry_after[0] = '\0';
-    client->error_text[0] = '\0';
-}
+/* --- the transfer --- */
 
 /* True once the one transfer is over. */
 static bool take_result(CURLM *multi, CURLcode *ret_result)
@@ -552,6 +440,14 @@ static CURLcode transfer(struct cg_http_client *client)
 }
 
 /* --- what a failure means --- */
+
+static bool verdict_set(struct cg_verdict *verdict, enum cg_verdict_kind kind, const char *detail)
+{
+    verdict->kind = kind;
+    (void)snprintf(verdict->detail, sizeof(verdict->detail), "%.*s", CG_VERDICT_DETAIL_MAX - 1,
+                   detail);
+    return false;
+}
 
 /* With TLS 1.3 the destination refuses our certificate after the handshake is done for us, so that
  * libcurl reports a failed read and only the alert's name tells. */
@@ -621,6 +517,8 @@ static bool fail(struct cg_http_client *client, CURLcode code, struct cg_verdict
     return verdict_set(ret_verdict, kind, text[0] != '\0' ? text : curl_easy_strerror(code));
 }
 
+/* --- one request --- */
+
 /* Files and connections may have been replaced. */
 static bool take_up_changes(struct cg_http_client *client, struct cg_verdict *ret_verdict)
 {
@@ -647,6 +545,13 @@ static bool take_up_changes(struct cg_http_client *client, struct cg_verdict *re
     return true;
 }
 
+static void begin_request(struct cg_http_client *client, const struct cg_http_request *request)
+{
+    cg_http_body_init(&client->body, request->pieces, request->piece_count);
+    cg_http_intake_reset(&client->intake);
+    client->error_text[0] = '\0';
+}
+
 bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_request *request,
                          struct cg_http_answer *ret_answer, struct cg_verdict *ret_verdict)
 {
@@ -664,10 +569,10 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
         return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "no memory for a request");
     }
     CURLcode code = transfer(client);
-    if (code == CURLE_WRITE_ERROR && client->answer_too_long) {
+    if (code == CURLE_WRITE_ERROR && client->intake.body_too_long) {
         code = CURLE_OK; /* our own limit: the status was there before the body */
     }
-    if (code == CURLE_OK && !client->head_whole) {
+    if (code == CURLE_OK && !client->intake.head_whole) {
         code = CURLE_PARTIAL_FILE; /* libcurl takes a head that was cut for a whole one */
     }
     long status = 0;
@@ -675,12 +580,7 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
     if (code != CURLE_OK) {
         return fail(client, code, ret_verdict);
     }
-    *ret_answer = (struct cg_http_answer){
-        .status = (int)status,
-        .retry_after = cg_bytes_str(client->retry_after),
-        .body = cg_buf_bytes(&client->answer),
-        .body_whole = client->answer_seen_bytes == client->answer.len,
-    };
+    *ret_answer = cg_http_intake_take(&client->intake, (int)status);
     return true;
 }
 

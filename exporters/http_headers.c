@@ -1,7 +1,5 @@
 #include "exporters/http_headers.h"
 
-#include "exporters/http_client.h"
-
 #include <string.h>
 #include <strings.h>
 
