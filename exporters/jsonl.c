@@ -9,6 +9,7 @@
  *
  * The smallest complete exporter, and the one to copy: exporters/README.md goes through it.
  */
+#include "base/file.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/exporter.h"
 #include "cellgate/limits.h"
@@ -23,8 +24,7 @@
 #include <sys/stat.h>
 
 enum {
-    CHUNK_BYTES =
-        256 * 1024, /* gathered for one write: still in the cache when the kernel copies */
+    CHUNK_BYTES = 256 * 1024, /* for one write: still in the cache when the kernel copies */
     KEEP_MAX = 999,
     ROTATED_SUFFIX_BYTES_MAX = 8,
 };
@@ -59,38 +59,20 @@ struct jsonl {
  * of ours, so that a file named by mistake is left alone. */
 static bool cut_unfinished_line(struct jsonl *jsonl, off_t size, struct cg_error *err)
 {
-    off_t start = size > CG_EVENT_BYTES_MAX + 1 ? size - (CG_EVENT_BYTES_MAX + 1) : 0;
-    ssize_t got = pread(jsonl->fd, jsonl->chunk, (size_t)(size - start), start);
-    if (got != size - start) {
-        return cg_error_errno(err, got < 0 ? errno : EIO, "read");
+    off_t end;
+    if (!cg_file_lines_end(jsonl->fd, size, CG_EVENT_BYTES_MAX, &end, err)) {
+        return false;
     }
-    if (got == 0 || jsonl->chunk[got - 1] == '\n') {
+    if (end == size) {
         return true;
     }
-    const char *newline = memrchr(jsonl->chunk, '\n', (size_t)got);
-    const char *line = newline == NULL ? jsonl->chunk : newline + 1;
-    if ((newline == NULL && start > 0) || *line != '{') {
+    char first;
+    if (pread(jsonl->fd, &first, 1, end) != 1 || first != '{') {
         return cg_error_set(err, "does not end in a line, and not in part of an event either; "
                                  "it is left as it is");
     }
-    if (ftruncate(jsonl->fd, start + (line - jsonl->chunk)) != 0) {
+    if (ftruncate(jsonl->fd, end) != 0) {
         return cg_error_errno(err, errno, "truncate");
-    }
-    return true;
-}
-
-/* The name of a file that was made or renamed is on disk when its directory is. */
-static bool sync_directory(const char *path, struct cg_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    cg_auto_free char *directory =
-        slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-    if (directory == NULL) {
-        return cg_error_set(err, "no memory");
-    }
-    cg_auto_close int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0) {
-        return cg_error_errno(err, errno, "sync of its directory");
     }
     return true;
 }
@@ -140,7 +122,7 @@ static bool prepare_file(struct jsonl *jsonl, const struct stat *st, bool made,
         if (fchmod(jsonl->fd, (mode_t)jsonl->config->mode) != 0) { /* whatever the umask */
             return cg_error_errno(err, errno, "mode");
         }
-        return sync_directory(jsonl->config->path, err);
+        return cg_file_sync_directory(jsonl->config->path, err);
     }
     return cut_unfinished_line(jsonl, st->st_size, err);
 }

@@ -1,5 +1,6 @@
 #include "delivery/dead_letters.h"
 
+#include "base/file.h"
 #include "base/utf8.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
@@ -14,7 +15,6 @@ enum {
     LETTER_BYTES_MAX =
         CG_EVENT_BYTES_MAX + 6 * (CG_VERDICT_ANSWER_MAX + CG_VERDICT_DETAIL_MAX) + 8192,
     FILE_MODE = 0600,
-    TAIL_BYTES = 4096,
 };
 
 /* --- one line --- */
@@ -96,39 +96,12 @@ static bool cut_unfinished_line(int fd, struct cg_error *err)
     if (!S_ISREG(st.st_mode)) {
         return cg_error_set(err, "not a regular file");
     }
-    char tail[TAIL_BYTES];
-    off_t end = st.st_size;
-    while (end > 0) {
-        off_t start = end > TAIL_BYTES ? end - TAIL_BYTES : 0;
-        ssize_t got = pread(fd, tail, (size_t)(end - start), start);
-        if (got != end - start) {
-            return cg_error_errno(err, got < 0 ? errno : EIO, "read");
-        }
-        const char *newline = memrchr(tail, '\n', (size_t)got);
-        if (newline != NULL) {
-            end = start + (newline - tail) + 1;
-            break;
-        }
-        end = start;
+    off_t end;
+    if (!cg_file_lines_end(fd, st.st_size, LETTER_BYTES_MAX, &end, err)) {
+        return false;
     }
     if (end < st.st_size && ftruncate(fd, end) != 0) {
         return cg_error_errno(err, errno, "truncate");
-    }
-    return true;
-}
-
-/* A new file survives a power cut only when its directory does. */
-static bool sync_directory(const char *path, struct cg_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    cg_auto_free char *directory =
-        slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-    if (directory == NULL) {
-        return cg_error_set(err, "no memory");
-    }
-    cg_auto_close int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0) {
-        return cg_error_errno(err, errno, "sync directory %s", directory);
     }
     return true;
 }
@@ -140,7 +113,7 @@ static bool open_file(struct cg_dead_letters *letters, struct cg_error *err)
     if (fd < 0) {
         return cg_error_errno(err, errno, "dead letters %s", letters->path);
     }
-    if (!cut_unfinished_line(fd, err) || !sync_directory(letters->path, err)) {
+    if (!cut_unfinished_line(fd, err) || !cg_file_sync_directory(letters->path, err)) {
         return cg_error_context(err, "dead letters %s", letters->path);
     }
     letters->fd = cg_steal_fd(&fd);
@@ -170,17 +143,8 @@ void cg_dead_letters_reopen(struct cg_dead_letters *letters)
 
 static bool write_line(int fd, struct cg_bytes line, struct cg_error *err)
 {
-    while (line.len > 0) {
-        ssize_t wrote = write(fd, line.data, line.len);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote <= 0) {
-            return cg_error_errno(err, wrote < 0 ? errno : EIO, "write");
-        }
-        line = cg_bytes(line.data + wrote, line.len - (size_t)wrote);
-    }
-    return fdatasync(fd) == 0 || cg_error_errno(err, errno, "sync");
+    return cg_file_write_all(fd, line, err) &&
+           (fdatasync(fd) == 0 || cg_error_errno(err, errno, "sync"));
 }
 
 bool cg_dead_letters_keep(struct cg_dead_letters *letters, const struct cg_event *event,
