@@ -18,7 +18,6 @@ enum {
     /* Holds a default batch of usual events, so that it leaves by one send(2); measured, smaller
      * buffers cost up to twice as much a request. */
     UPLOAD_BUFFER_BYTES = 512 * 1024,
-    ANSWER_BUFFER_BYTES = 16 * 1024,
     POLL_MS = 1000, /* only an upper bound: descriptors and libcurl's own timers wake earlier */
     RESOLVE_AGAIN_MS = 2000,
     KEEPALIVE_IDLE_S = 60,
@@ -384,7 +383,8 @@ static bool set_request_options(struct cg_http_client *client, struct curl_slist
     SET(CURLOPT_POST, 1L);
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)client->body.bytes);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BUFFER_BYTES);
-    SET(CURLOPT_BUFFERSIZE, (long)ANSWER_BUFFER_BYTES);
+    /* CURLOPT_BUFFERSIZE stays the default's 16 KiB: behind a request that found no address libcurl
+     * still holds its buffer, and refuses the option. */
     SET(CURLOPT_READFUNCTION, read_body);
     SET(CURLOPT_READDATA, &client->body);
     SET(CURLOPT_SEEKFUNCTION, seek_body);

@@ -451,9 +451,11 @@ START_TEST(an_unknown_host_or_a_silent_resolver_never_loses_anything)
                                             .timeout_ns = 30 * CG_NS_PER_S,
                                             .connect_timeout_ns = 30 * CG_NS_PER_S};
     open_client();
-    ck_assert(!post());
-    ck_assert(verdict.kind == CG_VERDICT_CONFIG || verdict.kind == CG_VERDICT_BACKOFF);
-    ck_assert_ptr_nonnull(strstr(verdict.detail, "host.invalid"));
+    for (int attempt = 0; attempt < 3; attempt++) { /* what the one before left must not matter */
+        ck_assert(!post());
+        ck_assert(verdict.kind == CG_VERDICT_CONFIG || verdict.kind == CG_VERDICT_BACKOFF);
+        ck_assert_ptr_nonnull(strstr(verdict.detail, "host.invalid"));
+    }
     cg_http_client_free(client);
 }
 END_TEST
