@@ -35,7 +35,8 @@ struct cg_delivery_config {
 enum cg_delivery_state {
     CG_DELIVERY_IDLE, /* nothing to send */
     CG_DELIVERY_SENDING,
-    CG_DELIVERY_BACKOFF, /* waits; the destination may recover */
+    /* The last request failed, and the exporter waits or tries again: */
+    CG_DELIVERY_BACKOFF, /* the destination may recover */
     CG_DELIVERY_HOLDING, /* configuration trouble: somebody must act */
 };
 const char *cg_delivery_state_name(enum cg_delivery_state state);

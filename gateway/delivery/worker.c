@@ -79,6 +79,7 @@ static void log_recovery(struct cg_delivery *delivery)
         return;
     }
     delivery->trouble = CG_DELIVERY_SENDING;
+    set_state(delivery, CG_DELIVERY_SENDING);
     if (cg_log_limit_pass(&delivery->log_limit, now, &suppressed)) {
         CG_LOG(CG_LOG_INFO, "exporter_recovered", CG_F_STR("exporter", delivery->config.name),
                CG_F_U64("after_ms", (now - delivery->trouble_since_ns) / CG_NS_PER_MS),
@@ -284,7 +285,7 @@ static void send(struct cg_delivery *delivery, const struct cg_plan_next *next)
         .bytes = next->bytes,
     };
     memset(&delivery->verdict, 0, sizeof(delivery->verdict));
-    set_state(delivery, CG_DELIVERY_SENDING);
+    set_state(delivery, delivery->trouble); /* which lasts until something is delivered */
     uint64_t started_ns = now_ns(delivery);
     delivery->config.ops->deliver(delivery->exporter, &slice, &delivery->verdict);
     cg_histogram_observe(&delivery->durations, now_ns(delivery) - started_ns);

@@ -325,6 +325,23 @@ START_TEST(configuration_trouble_holds_until_somebody_acts)
 }
 END_TEST
 
+START_TEST(trouble_shows_while_the_next_try_is_under_way)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    append(1);
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    pthread_mutex_lock(&script.mutex);
+    script.gated = true; /* the second try gets no answer */
+    pthread_mutex_unlock(&script.mutex);
+    cg_delivery_reopen(delivery);
+    wait_for_calls(&script, 2);
+    ck_assert_int_eq(status_now().state, CG_DELIVERY_HOLDING);
+}
+END_TEST
+
 START_TEST(stop_does_not_wait_for_a_hold)
 {
     static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
@@ -517,6 +534,7 @@ int main(void)
     tcase_add_test(tests, everything_is_delivered_in_order_and_counted);
     tcase_add_test(tests, a_batch_is_repeated_until_it_is_taken);
     tcase_add_test(tests, configuration_trouble_holds_until_somebody_acts);
+    tcase_add_test(tests, trouble_shows_while_the_next_try_is_under_way);
     tcase_add_test(tests, stop_does_not_wait_for_a_hold);
     tcase_add_test(tests, stop_at_any_moment_ends);
     tcase_add_test(tests, stop_cancels_a_request_and_acknowledges_nothing);
