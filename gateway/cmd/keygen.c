@@ -1,4 +1,5 @@
 /* keygen.c - `cellgate keygen`: a new signing key, and the file that verifiers need. */
+#include "base/file.h"
 #include "base/utf8.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
@@ -94,19 +95,6 @@ static bool make_texts(const struct request *request, struct secret *secret, str
     return true;
 }
 
-static bool write_all(int fd, struct cg_bytes text)
-{
-    while (text.len > 0) {
-        ssize_t written = write(fd, text.data, text.len);
-        if (written < 0 && errno != EINTR) {
-            return false;
-        }
-        size_t done = written > 0 ? (size_t)written : 0;
-        text = cg_bytes(text.data + done, text.len - done);
-    }
-    return true;
-}
-
 /* Makes a file that was not there, durable, or leaves none. */
 static bool make_file(int dir, const char *name, mode_t mode, struct cg_bytes text,
                       struct cg_error *err)
@@ -117,10 +105,14 @@ static bool make_file(int dir, const char *name, mode_t mode, struct cg_bytes te
         return cg_error_errno(err, errno, "%s", name);
     }
     /* The mode is what is promised, whatever the umask. */
-    if (fchmod(fd, mode) != 0 || !write_all(fd, text) || fsync(fd) != 0) {
-        int errnum = errno;
+    bool made = fchmod(fd, mode) == 0 || cg_error_errno(err, errno, "set the mode");
+    made = made && cg_file_write_all(fd, text, err);
+    if (made && fsync(fd) != 0) {
+        made = cg_error_errno(err, errno, "sync");
+    }
+    if (!made) {
         (void)unlinkat(dir, name, 0);
-        return cg_error_errno(err, errnum, "%s", name);
+        return cg_error_context(err, "%s", name);
     }
     return true;
 }

@@ -116,6 +116,11 @@ static int create_thread(struct cg_delivery *delivery)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(&delivery->thread, NULL, cg_worker_main, delivery);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failure == 0) {
+        char name[16]; /* what pthread_setname_np takes */
+        (void)snprintf(name, sizeof(name), "to-%.12s", delivery->config.name);
+        (void)pthread_setname_np(delivery->thread, name);
+    }
     return failure;
 }
 

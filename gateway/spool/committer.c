@@ -261,7 +261,11 @@ static void *committer_main(void *argument)
 bool cg_committer_start(struct cg_spool *spool, struct cg_error *err)
 {
     int failure = pthread_create(&spool->committer, NULL, committer_main, spool);
-    return failure == 0 || cg_error_errno(err, failure, "start the spool's committer");
+    if (failure != 0) {
+        return cg_error_errno(err, failure, "start the spool's committer");
+    }
+    (void)pthread_setname_np(spool->committer, "spool");
+    return true;
 }
 
 void cg_committer_stop(struct cg_spool *spool)
