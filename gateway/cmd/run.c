@@ -67,7 +67,9 @@ static void block_signals(sigset_t *ret_set)
  * word that waiting is over. What is in a spool on disk stays there. */
 static void unblock_stop_signals(const sigset_t *set)
 {
-    (void)pthread_sigmask(SIG_UNBLOCK, set, NULL);
+    sigset_t stop = *set;
+    sigdelset(&stop, SIGUSR1); /* a rotation of logs must not end a gateway that drains */
+    (void)pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
 }
 
 static void serve(struct cg_gateway *gateway, const sigset_t *set)
