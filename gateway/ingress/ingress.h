@@ -45,6 +45,25 @@ CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *c
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
 
+/* What a run came to; docs/contract.md section 4, run_ended. */
+struct cg_run_totals {
+    uint64_t last_sequence;
+    uint64_t frames, bytes;
+    uint64_t silences;
+    uint64_t drops; /* frames and events refused or dropped, all reasons */
+};
+
+/*
+ * The cell's run is over: stops listening and removes the socket, reads what its connections held
+ * at the call (until `deadline_ns`, monotonic), appends it and a run_ended event behind it, and
+ * closes the connections (`deregistered`). Blocks until that is appended; any thread but an ingress
+ * thread. False: the spool did not take it before the deadline; the cell is gone all the same, and
+ * what was staged for it is appended as soon as the spool takes it.
+ */
+CG_MUST_USE bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell,
+                                   uint64_t deadline_ns, struct cg_run_totals *ret_totals,
+                                   struct cg_error *err);
+
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which
  * waits for a full spool until `deadline_ns` (monotonic), and closes the connections. */
