@@ -38,6 +38,14 @@ enum cg_metric_series cg_close_reason_series(enum cg_close_reason reason);
 enum cg_metric_series cg_refusal_series(enum cg_refusal refusal);
 enum cg_close_reason cg_refusal_close_reason(enum cg_refusal refusal);
 
+/* Why a connection was closed as soon as it was accepted. */
+enum cg_connect_refusal {
+    CG_CONNECT_CAP,         /* the cell has max_connections */
+    CG_CONNECT_DESCRIPTORS, /* the process has none left */
+    CG_CONNECT_MEMORY,
+    CG_CONNECT_REFUSAL_COUNT
+};
+
 /* What acceptor and readers share. */
 struct cg_ingress_shared {
     _Atomic uint32_t connections;  /* open now */

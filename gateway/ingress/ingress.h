@@ -25,6 +25,8 @@ struct cg_ingress_config {
     uint64_t frame_deadline_ns; /* for a frame begun */
     uint64_t partial_bytes_max; /* for all partly read frames together; each thread has its share */
     uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
+    uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
+    bool keepalive_once;        /* one silence a run is reported, not one per connection state */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
     /* File that remembers the sockets made (sockets_made.h), so that a start after a crash may
      * remove them; NULL: none, and then a socket file that is there already is always an error. */
