@@ -55,7 +55,12 @@ CG_MUST_USE size_t cg_envelope_guest(const struct cg_envelope *envelope, struct 
                                      const char uuid[CG_UUID_TEXT_LEN], char *out,
                                      struct cg_event_meta *ret_meta);
 
-/* The gateway's own events; docs/contract.md section 4 lists when each is made and its members. */
+/*
+ * The gateway's own events; docs/contract.md section 4 lists when each is made and its members.
+ * Types are the prefix of guest types and the name (`…v1.guest.agent_silenced`; the dot of
+ * `telemetry.dropped` stays, which no guest's type has). run_ended is not about the guest: a
+ * `guest.` at the end of the prefix is left out for it (`…v1.run_ended`).
+ */
 enum cg_gateway_event {
     CG_GATEWAY_AGENT_SILENCED,
     CG_GATEWAY_AGENT_RESUMED,
