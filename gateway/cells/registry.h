@@ -30,7 +30,7 @@ struct cg_cell_spec {
 };
 
 enum cg_cell_state {
-    CG_CELL_WAITING, /* no frame yet */
+    CG_CELL_WAITING, /* no frame yet, and not yet late */
     CG_CELL_LIVE,    /* a frame within the window */
     CG_CELL_IDLE,    /* no frame within the window, with a connection open */
     CG_CELL_SILENT,  /* no frame within the window and no connection */
@@ -57,6 +57,8 @@ struct cg_cell {
     _Atomic uint64_t frames_rejected;
     _Atomic uint64_t sequence;      /* last assigned */
     _Atomic uint64_t last_frame_ns; /* monotonic; 0: none yet */
+    /* No silence counts from earlier (monotonic): see silence.h. 0: not yet in a reader's hands. */
+    _Atomic uint64_t awaited_from_ns;
     _Atomic bool paused;
     /* Written by the acceptor and the ingress thread. */
     _Atomic uint32_t connections;
