@@ -10,10 +10,40 @@
 #ifndef CELLGATE_ENROLMENT_H
 #define CELLGATE_ENROLMENT_H
 
+#include "cells/registrations.h"
 #include "cells/registry.h"
 #include "ingress/ingress.h"
 
 struct cg_enrolment;
+
+/* All is borrowed until the enrolment is freed. */
+struct cg_enrolment_config {
+    struct cg_registry *registry;
+    struct cg_ingress *ingress;
+    struct cg_registrations *registrations;
+    struct cg_strings roots;    /* ingress.roots; none: every PUT is forbidden */
+    struct cg_range owner_uids; /* ingress.owners.uids; absent: no owner may be asked for */
+    struct cg_range owner_gids; /* ingress.owners.gids; likewise */
+    uint64_t forget_timeout_ns; /* reading at the end of a run: 2 s */
+    uint64_t retry_interval_ns; /* ending the run of a process that ended, if it failed: 1 s */
+    const struct cg_clock *clock;
+};
+
+/* Starts the thread that watches processes (vmm_pid). */
+CG_MUST_USE bool cg_enrolment_new(const struct cg_enrolment_config *config,
+                                  struct cg_enrolment **ret_enrolment, struct cg_error *err);
+/*
+ * Binds again what was registered before a restart. Call once, when the cells of the configuration
+ * are there, which win over a registration of the same id or path, and before anybody puts. A
+ * registration that cannot be bound again is logged and stays kept: a PUT of the same makes it
+ * anew, a DELETE ends it.
+ */
+CG_MUST_USE bool cg_enrolment_restore(struct cg_enrolment *enrolment, struct cg_error *err);
+/* No more: later calls answer CG_ENROL_FAILED; waits for those under way. Before cg_ingress_drain.
+ */
+void cg_enrolment_close(struct cg_enrolment *enrolment);
+/* Closes it if that was not done. NULL is fine. */
+void cg_enrolment_free(struct cg_enrolment *enrolment);
 
 enum cg_enrol_outcome {
     CG_ENROL_CREATED,   /* 201 */
