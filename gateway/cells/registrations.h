@@ -30,7 +30,7 @@ enum {
 };
 
 /* A cell that was put, and the process whose end ends the run. */
-struct cg_registration {
+struct cg_kept_registration {
     struct cg_cell_spec spec;
     uint64_t vmm_pid;         /* 0: none */
     uint64_t vmm_start_ticks; /* of that process, field 22 of /proc/PID/stat: pids are used again */
@@ -75,7 +75,7 @@ CG_MUST_USE bool cg_registrations_making(struct cg_registrations *journal, const
 /* It is bound, and gets its path next. With a registration, that is kept with it, durable. */
 CG_MUST_USE bool cg_registrations_put(struct cg_registrations *journal,
                                       const struct cg_socket_made *socket,
-                                      const struct cg_registration *registration,
+                                      const struct cg_kept_registration *registration,
                                       struct cg_error *err);
 /* The socket of `path` is removed. A failure is no harm: a start looks whether it is there. */
 void cg_registrations_unmade(struct cg_registrations *journal, const char *path);
@@ -106,10 +106,9 @@ void cg_registrations_run_of(struct cg_registrations *journal, const char *cell_
  * over but its last events may be missing. What it is given is valid during the call, in which it
  * may call the journal. For the start: nobody else puts meanwhile.
  */
-CG_MUST_USE bool cg_registrations_restore(struct cg_registrations *journal,
-                                          void (*visit)(void *context,
-                                                        const struct cg_registration *registration,
-                                                        bool ended),
-                                          void *context, struct cg_error *err);
+CG_MUST_USE bool cg_registrations_restore(
+    struct cg_registrations *journal,
+    void (*visit)(void *context, const struct cg_kept_registration *registration, bool ended),
+    void *context, struct cg_error *err);
 
 #endif
