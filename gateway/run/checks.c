@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/un.h>
 
 struct checking {
     struct cg_config *config;
@@ -294,6 +295,37 @@ static void check_roots(const struct checking *checking)
     }
 }
 
+static void check_control(const struct checking *checking)
+{
+    const struct cg_config *config = checking->config;
+    const char *socket = config->control.socket;
+    struct cg_place place = place_of(checking, "control", "socket");
+    if (socket == NULL) {
+        return;
+    }
+    check_absolute(checking, "control", "socket", socket);
+    if (strlen(socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
+        cg_problems_add(checking->problems, place, "socket: at most %zu bytes long",
+                        sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+    }
+    if (config->state_dir == NULL) {
+        cg_problems_add(checking->problems, place,
+                        "socket: needs a state_dir, for registrations survive a restart");
+    }
+}
+
+static void check_owners(const struct checking *checking)
+{
+    const struct cg_range *ranges[] = {&checking->config->ingress.owners.uids,
+                                       &checking->config->ingress.owners.gids};
+    for (size_t i = 0; i < 2; i++) {
+        if (ranges[i]->present && ranges[i]->first > ranges[i]->last) {
+            cg_problems_add(checking->problems, place_of(checking, "ingress", "owners"),
+                            "%s: the first is greater than the last", i == 0 ? "uids" : "gids");
+        }
+    }
+}
+
 static void check_signing(const struct checking *checking)
 {
     static const struct {
@@ -360,6 +392,8 @@ void cg_checks_run(struct cg_schema_file *file, const struct cg_node *root, stru
     check_roots(&checking);
     check_cells(&checking);
     check_listen(&checking);
+    check_control(&checking);
+    check_owners(&checking);
     check_signing(&checking);
     check_spool(&checking);
     check_exporters(&checking, tables_are_satisfied);

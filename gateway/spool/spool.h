@@ -80,6 +80,9 @@ uint32_t cg_spool_run_connection(const struct cg_spool_run *run);
 CG_MUST_USE bool cg_spool_run_below(struct cg_spool *spool, struct cg_bytes cell_id,
                                     struct cg_bytes run_id, uint64_t index, uint64_t *ret_sequence,
                                     bool *ret_all);
+/* The index of its last committed event; 0: none, or not known. False as above. */
+CG_MUST_USE bool cg_spool_run_last_index(struct cg_spool *spool, struct cg_bytes cell_id,
+                                         struct cg_bytes run_id, uint64_t *ret_index);
 
 /* --- writers --- */
 

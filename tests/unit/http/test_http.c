@@ -143,7 +143,7 @@ START_TEST(port_zero_is_named_as_the_kernel_chose_it)
     int fd = -1;
     char name[CG_ADDRESS_TEXT_MAX];
     struct cg_error err = {0};
-    ck_assert_msg(cg_http_listen("127.0.0.1:0", &fd, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen("127.0.0.1:0", NULL, &fd, name, &err), "%s", err.text);
     ck_assert_int_eq(strncmp(name, "127.0.0.1:", 10), 0);
     ck_assert_int_gt(atoll(name + 10), 0);
     (void)close(fd);
@@ -164,7 +164,7 @@ START_TEST(what_is_no_address_is_refused_with_the_address_named)
         int fd = -1;
         char name[CG_ADDRESS_TEXT_MAX];
         struct cg_error err = {0};
-        ck_assert_msg(!cg_http_listen(bad[i], &fd, name, &err), "%s", bad[i]);
+        ck_assert_msg(!cg_http_listen(bad[i], NULL, &fd, name, &err), "%s", bad[i]);
         ck_assert_int_eq(fd, -1);
         ck_assert_ptr_nonnull(strstr(err.text, "listen "));
     }
@@ -181,16 +181,16 @@ START_TEST(a_unix_socket_replaces_an_abandoned_one_and_nothing_else)
     int fd = -1;
     char name[CG_ADDRESS_TEXT_MAX];
     struct cg_error err = {0};
-    ck_assert_msg(cg_http_listen(address, &fd, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen(address, NULL, &fd, name, &err), "%s", err.text);
     ck_assert_str_eq(name, address);
     struct stat info;
     ck_assert_int_eq(stat(path, &info), 0);
     ck_assert_uint_eq(info.st_mode & 0777, 0660);
 
     int second = -1;
-    ck_assert(!cg_http_listen(address, &second, name, &err)); /* somebody listens */
+    ck_assert(!cg_http_listen(address, NULL, &second, name, &err)); /* somebody listens */
     (void)close(fd);
-    ck_assert_msg(cg_http_listen(address, &second, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen(address, NULL, &second, name, &err), "%s", err.text);
     (void)close(second);
     cg_http_unlisten(address);
     ck_assert_int_ne(stat(path, &info), 0);
@@ -198,7 +198,7 @@ START_TEST(a_unix_socket_replaces_an_abandoned_one_and_nothing_else)
     FILE *file = fopen(path, "w");
     ck_assert_ptr_nonnull(file);
     (void)fclose(file);
-    ck_assert(!cg_http_listen(address, &second, name, &err));
+    ck_assert(!cg_http_listen(address, NULL, &second, name, &err));
     ck_assert_int_eq(stat(path, &info), 0); /* a file of somebody's stays */
     (void)unlink(path);
     (void)rmdir(dir);
