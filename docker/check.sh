@@ -156,6 +156,7 @@ as_container() { # command...
         mount --rbind /proc "$root/proc"
         mount --rbind /dev "$root/dev"
         mount --bind "$work/state" "$root/var/lib/cellgate"
+        mount --bind "$work/control" "$root/run/cellgate"
         mount --bind "$work/vm" "$root/run/vm"
         mount -t tmpfs -o size=16m,mode=1777 tmpfs "$root/tmp"
         mount -o remount,bind,ro "$root"
@@ -220,12 +221,13 @@ check_running() {
     local status=0
     # As an engine fills a new volume: with the owner and mode of the directory in the image.
     cp -a "$root/var/lib/cellgate" "$work/state"
+    cp -a "$root/run/cellgate" "$work/control"
     cp -a "$root/run/vm" "$work/vm"
     install -D -m 0644 docker/cellgate.yaml "$root/etc/cellgate/cellgate.yaml"
     say "version: $( (as_container /usr/local/bin/cellgate version) | head -n 1)"
     # /var/tmp is everybody's, but for the read-only root.
-    (as_container sh -c '! touch /var/tmp/x 2>/dev/null && touch /var/lib/cellgate/x /run/vm/x /tmp/x &&
-        rm /var/lib/cellgate/x /run/vm/x') || fail "what should be writable is not, or more is"
+    (as_container sh -c '! touch /var/tmp/x 2>/dev/null && cd /var/lib/cellgate &&
+        touch x /run/cellgate/x /run/vm/x /tmp/x && rm x /run/cellgate/x /run/vm/x') || fail "what should be writable is not, or more is"
 
     start_receiver
     (as_container /usr/local/bin/cellgate keygen --kid check --out /var/lib/cellgate) >"$work/keygen.log"

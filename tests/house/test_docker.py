@@ -91,6 +91,7 @@ def test_the_configuration_is_good_and_fits_the_compose_file(compose):
     mounts = {volume.rsplit(":", 1)[-1] for volume in gateway["volumes"]}
     assert config["ingress"]["roots"] == ["/run/vm"] and "/run/vm" in mounts
     assert config["spool"]["dir"].startswith("/var/lib/cellgate/") and "/var/lib/cellgate" in mounts
+    assert config["control"]["socket"].startswith("/run/cellgate/") and "/run/cellgate" in mounts
     assert config["http"]["listen"].endswith(":" + last("EXPOSE"))
     collector = yaml.safe_load((DOCKER / "collector.yaml").read_text())["receivers"]["webhook_event"]
     port = collector["endpoint"].rsplit(":", 1)[1]
