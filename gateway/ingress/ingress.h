@@ -9,9 +9,11 @@
 #ifndef CELLGATE_INGRESS_H
 #define CELLGATE_INGRESS_H
 
+#include "cells/registrations.h"
 #include "cells/registry.h"
 #include "event/envelope.h"
 #include "event/keys.h"
+#include "ingress/listening.h"
 #include "spool/spool.h"
 
 struct cg_ingress;
@@ -28,9 +30,9 @@ struct cg_ingress_config {
     uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
     bool keepalive_once;        /* one silence a run is reported, not one per connection state */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
-    /* File that remembers the sockets made (sockets_made.h), so that a start after a crash may
-     * remove them; NULL: none, and then a socket file that is there already is always an error. */
-    const char *sockets_record;
+    struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
+    /* Remembers the sockets made, so that a start after a crash removes them. */
+    struct cg_registrations *registrations;
     const struct cg_clock *clock;
 };
 
@@ -43,6 +45,10 @@ CG_MUST_USE bool cg_ingress_start(const struct cg_ingress_config *config,
 /* Binds and listens for a cell; on return a guest can connect. Any thread. */
 CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell,
                                    struct cg_error *err);
+/* The same; the registration (NULL: none) is durable before the socket gets its name. */
+CG_MUST_USE enum cg_listening_outcome
+cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
+                 const struct cg_kept_registration *registration, struct cg_error *err);
 
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
