@@ -120,6 +120,12 @@ static void add_registration(struct cg_buf *out, const struct cg_cell *cell)
         cg_buf_printf(out, ",\"owner\":{\"uid\":%u,\"gid\":%u}", (unsigned)cell->socket_uid,
                       (unsigned)cell->socket_gid);
     }
+    if (cell->vmm_pid == 0) {
+        add_null(out, "vmm_pid");
+    } else {
+        add_u64(out, "vmm_pid", cell->vmm_pid);
+    }
+    cg_buf_append_str(out, cell->configured ? ",\"configured\":true" : ",\"configured\":false");
     cg_buf_append_str(out, ",\"labels\":");
     cg_buf_append(out, identity->labels_json.len == 0 ? CG_BYTES("{}") : identity->labels_json);
     if (identity->traceparent_json.len == 0) {
@@ -224,26 +230,6 @@ void cg_cells_page_list(const struct cg_gateway_view *view, const struct cg_http
 
 /* --- GET /v1/cells/{id} --- */
 
-struct search {
-    struct cg_bytes id;
-    struct cg_cell *found; /* a reference */
-};
-
-static void find(void *context, const struct cg_cell *cell)
-{
-    struct search *search = context;
-    if (search->found == NULL && cg_bytes_equal(cell->identity.cell_id, search->id)) {
-        search->found = hold(cell);
-    }
-}
-
-struct cg_cell *cg_cells_page_find(const struct cg_gateway_view *view, const char *cell_id)
-{
-    struct search search = {.id = cg_bytes_str(cell_id)};
-    cg_registry_visit(view->registry, find, &search);
-    return search.found;
-}
-
 static void add_acknowledged(const struct cg_gateway_view *view, const struct cg_cell *cell,
                              struct cg_buf *out)
 {
@@ -266,7 +252,7 @@ static void add_acknowledged(const struct cg_gateway_view *view, const struct cg
 void cg_cells_page_one(const struct cg_gateway_view *view, const char *cell_id,
                        struct cg_http_answer *answer)
 {
-    struct cg_cell *cell = cg_cells_page_find(view, cell_id);
+    struct cg_cell *cell = cg_registry_find(view->registry, cg_bytes_str(cell_id));
     if (cell == NULL) {
         cg_http_problem_about(answer, MHD_HTTP_NOT_FOUND, "cell_id", "there is no such cell");
         return;

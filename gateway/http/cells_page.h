@@ -19,9 +19,6 @@ void cg_cells_page_list(const struct cg_gateway_view *view, const struct cg_http
 void cg_cells_page_one(const struct cg_gateway_view *view, const char *cell_id,
                        struct cg_http_answer *answer);
 
-/* A reference to the cell; NULL if there is none. */
-struct cg_cell *cg_cells_page_find(const struct cg_gateway_view *view, const char *cell_id);
-
 /* --- for tests --- */
 
 /* The cells of one page, in order: the `max` smallest ids behind `after`. Holds references. */

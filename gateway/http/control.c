@@ -4,7 +4,6 @@
 #include "cellgate/limits.h"
 #include "event/json_write.h"
 #include "http/arguments.h"
-#include "http/cells_page.h"
 #include "http/registration_body.h"
 #include "http/server.h"
 
@@ -154,7 +153,7 @@ static void flush(const struct cg_control *control, const struct cg_http_request
     uint64_t until_index = spool.next_index;
     const char *cell_id = cg_http_query(request, "cell");
     if (cell_id != NULL) {
-        struct cg_cell *cell = cg_cells_page_find(control->view, cell_id);
+        struct cg_cell *cell = cg_registry_find(control->view->registry, cg_bytes_str(cell_id));
         if (cell == NULL) {
             cg_http_problem_about(answer, MHD_HTTP_NOT_FOUND, "cell", "there is no such cell");
             return;

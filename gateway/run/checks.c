@@ -314,14 +314,21 @@ static void check_control(const struct checking *checking)
     }
 }
 
-static void check_owners(const struct checking *checking)
+static void check_ranges(const struct checking *checking)
 {
-    const struct cg_range *ranges[] = {&checking->config->ingress.owners.uids,
-                                       &checking->config->ingress.owners.gids};
-    for (size_t i = 0; i < 2; i++) {
-        if (ranges[i]->present && ranges[i]->first > ranges[i]->last) {
-            cg_problems_add(checking->problems, place_of(checking, "ingress", "owners"),
-                            "%s: the first is greater than the last", i == 0 ? "uids" : "gids");
+    const struct cg_config *config = checking->config;
+    const struct {
+        const char *name, *key;
+        const struct cg_range *range;
+    } ranges[] = {
+        {"uids", "owners", &config->ingress.owners.uids},
+        {"gids", "owners", &config->ingress.owners.gids},
+        {"peer_uids", "peer_uids", &config->ingress.peer_uids},
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (ranges[i].range->present && ranges[i].range->first > ranges[i].range->last) {
+            cg_problems_add(checking->problems, place_of(checking, "ingress", ranges[i].key),
+                            "%s: the first is greater than the last", ranges[i].name);
         }
     }
 }
@@ -393,7 +400,7 @@ void cg_checks_run(struct cg_schema_file *file, const struct cg_node *root, stru
     check_cells(&checking);
     check_listen(&checking);
     check_control(&checking);
-    check_owners(&checking);
+    check_ranges(&checking);
     check_signing(&checking);
     check_spool(&checking);
     check_exporters(&checking, tables_are_satisfied);

@@ -38,8 +38,9 @@ struct cg_config {
         struct cg_strings roots;
         struct {
             struct cg_range uids, gids;
-        } owners;                 /* that a registration may give a socket to */
-        struct cg_sections cells; /* struct cg_cell_spec */
+        } owners;                  /* that a registration may give a socket to */
+        struct cg_range peer_uids; /* who may connect */
+        struct cg_sections cells;  /* struct cg_cell_spec */
     } ingress;
 
     struct {

@@ -151,6 +151,12 @@ static const struct cg_option ingress_options[] = {
      .fields = owners_options,
      .help = "Whom a registration over the control socket may give its socket file to; without "
              "it, nobody but the gateway."},
+    {.key = "peer_uids",
+     .type = CG_OPTION_RANGE,
+     .offset = GATEWAY(ingress.peer_uids),
+     .max = UINT32_MAX - 1,
+     .help = "[first, last] of the users whose processes may connect to cells' sockets, by what "
+             "the kernel says of the peer; without it, whoever the file's permissions let."},
     {.key = "cells",
      .type = CG_OPTION_SECTIONS,
      .offset = GATEWAY(ingress.cells),
