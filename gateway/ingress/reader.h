@@ -23,9 +23,8 @@ CG_MUST_USE bool cg_reader_new(const struct cg_ingress_config *config,
 /* Closes the connections it still has. NULL is fine. */
 void cg_reader_free(struct cg_reader *reader);
 
-/* Any thread, once, before the acceptor knows the channel: the reader keeps the cell's keep-alive
- * clock and its account from here on. The channel stays the caller's, who frees it after the
- * reader, unless cg_reader_forget takes it. */
+/* Any thread, once: the reader keeps the cell's keep-alive clock and its account from here on. The
+ * channel stays the caller's, who frees it after the reader, unless cg_reader_forget takes it. */
 void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel);
 
 /* Any thread: the acceptor closed a connection of this channel at once. It becomes a drop of the

@@ -74,7 +74,10 @@ void cg_spool_writer_end(struct cg_spool_writer *writer, size_t len,
     struct cg_touch *last = writer->touch_count > writer->touch_first
                                 ? &writer->touches[writer->touch_count - 1]
                                 : NULL;
-    if (last != NULL && last->run == run) {
+    /* The last of them speaks for all, so the newest connection must be in it: events of the
+     * gateway's own may have none. */
+    if (last != NULL && last->run == run &&
+        record_at(writer, last->last_record)->connection <= meta->connection) {
         last->last_record = at;
     } else {
         writer->touches[writer->touch_count++] =
