@@ -241,6 +241,12 @@ check_running() {
     say "running as $(ps -o uid=,gid= -p "$gateway" | tr -s ' '), health check: $(cat "$work/ready.log")"
     (as_container /usr/local/bin/cellgate send --socket /run/vm/cell-%d.vsock --cells 2 --frames 50) >&2
     wait_for "100 events at the receiver" delivered 100
+    (as_container /usr/local/bin/cellgate cell add come --run r --hash sha256:2 --base /run/vm/come) >&2
+    (as_container /usr/local/bin/cellgate send --socket /run/vm/come --frames 10) >&2
+    (as_container /usr/local/bin/cellgate cell rm come --wait 20s) >&2
+    (as_container /usr/local/bin/cellgate status) >&2
+    [ ! -e "$work/vm/come_9001" ] || fail "the socket of a cell that went is still there"
+    wait_for "110 events at the receiver" delivered 110
     kill -TERM "$gateway"
     wait "$gateway" || status=$?
     gateway=
@@ -249,7 +255,7 @@ check_running() {
     cp "$work/events.jsonl" "$work/state/"
     (as_container /usr/local/bin/cellgate verify --keys /var/lib/cellgate/check.keys.json --gaps \
         /var/lib/cellgate/events.jsonl) 2>&1 >"$work/verdicts" | sed 's/^/   /' >&2
-    [ "$(grep -c '^ok' "$work/verdicts")" -ge 100 ] || fail "not every event was good"
+    [ "$(grep -c '^ok' "$work/verdicts")" -ge 110 ] || fail "not every event was good"
 }
 
 say "a fresh Debian 12"
