@@ -1,10 +1,10 @@
 #include "http/cells_page.h"
 
-#include "cellgate/cleanup.h"
 #include "event/json_write.h"
 #include "http/arguments.h"
 
 #include <microhttpd.h>
+#include <stdlib.h>
 
 /* --- a page of the list --- */
 
@@ -54,8 +54,9 @@ void cg_cells_selection_offer(void *context, const struct cg_cell *cell)
         }
         cg_cell_unref(selection->cells[--selection->count]);
     }
-    memmove(&selection->cells[place + 1], &selection->cells[place],
-            (selection->count - place) * sizeof(selection->cells[0]));
+    for (size_t i = selection->count; i > place; i--) {
+        selection->cells[i] = selection->cells[i - 1];
+    }
     selection->cells[place] = hold(cell);
     selection->count++;
 }
@@ -203,14 +204,9 @@ static void render_list(const struct cg_cells_selection *selection, struct cg_bu
     cg_buf_append_str(out, "}\n");
 }
 
-void cg_cells_page_list(const struct cg_gateway_view *view, const struct cg_http_request *request,
-                        struct cg_http_answer *answer)
+static void list(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                 struct cg_cells_selection *selection, struct cg_http_answer *answer)
 {
-    cg_auto_free struct cg_cells_selection *selection = calloc(1, sizeof(*selection));
-    if (selection == NULL) {
-        answer->body.failed = true;
-        return;
-    }
     if (!read_state(request, selection)) {
         cg_http_problem_about(answer, MHD_HTTP_BAD_REQUEST, "state",
                               "expected waiting, live, idle, silent or paused");
@@ -226,6 +222,18 @@ void cg_cells_page_list(const struct cg_gateway_view *view, const struct cg_http
     answer->content_type = "application/json";
     render_list(selection, &answer->body);
     cg_cells_selection_fini(selection);
+}
+
+void cg_cells_page_list(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                        struct cg_http_answer *answer)
+{
+    struct cg_cells_selection *selection = calloc(1, sizeof(*selection));
+    if (selection == NULL) {
+        answer->body.failed = true;
+        return;
+    }
+    list(view, request, selection, answer);
+    free(selection);
 }
 
 /* --- GET /v1/cells/{id} --- */

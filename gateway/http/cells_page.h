@@ -31,8 +31,8 @@ struct cg_cells_selection {
     bool more; /* there is another page */
     struct cg_cell *cells[CG_CELLS_PAGE_MAX];
 };
-/* A visitor for cg_registry_visit. */
-void cg_cells_selection_offer(void *selection, const struct cg_cell *cell);
+/* A visitor for cg_registry_visit; the context is a selection. */
+void cg_cells_selection_offer(void *context, const struct cg_cell *cell);
 void cg_cells_selection_fini(struct cg_cells_selection *selection);
 
 #endif

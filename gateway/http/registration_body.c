@@ -148,7 +148,7 @@ static bool read_owner(struct reading *reading, const char *member, uint32_t nod
 
 static bool read_mode(struct reading *reading, const char *member, uint32_t node)
 {
-    const char *text = NULL;
+    const char *text = "";
     if (!read_text(reading, member, node, &text)) {
         return false;
     }
