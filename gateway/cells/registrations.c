@@ -1,9 +1,8 @@
 #include "cells/registrations.h"
 
-#include "base/list.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
-#include "cells/registration_record.h"
+#include "cells/registration_table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,25 +11,9 @@
 #include <sys/stat.h>
 
 enum {
-    BUCKETS = 16384,
     REWRITE_BYTES_MIN = 4 << 20, /* smaller files are not worth replacing */
     REWRITE_GROWTH = 4,          /* replaced when it is that many times what is alive in it */
     READ_BYTES = 65536,
-};
-
-enum kind { KIND_SOCKET, KIND_PUT, KIND_ENDED, KIND_COUNT };
-
-/* What is alive, by kind and name: a socket's path, a registration's cell, or an ended run's cell
- * and run. Its line is what a fresh file gets. */
-struct entry {
-    struct entry *bucket_next;
-    struct cg_list in_kind; /* in the order of their records */
-    enum kind kind;
-    bool ending;    /* KIND_PUT: its run is over */
-    uint64_t at_ns; /* KIND_ENDED: when, real time */
-    size_t line_len;
-    size_t name_len;
-    char text[]; /* the line, then the name */
 };
 
 struct cg_registrations {
@@ -49,171 +32,8 @@ struct cg_registrations {
     bool syncing; /* some thread is at it, without the lock */
     struct cg_error failure;
 
-    struct cg_list kinds[KIND_COUNT];
-    size_t counts[KIND_COUNT];
-    uint64_t live_bytes; /* of the lines of all entries */
-    struct entry *buckets[BUCKETS];
+    struct cg_registration_table alive;
 };
-
-/* --- what is alive --- */
-
-static struct entry **bucket_of(struct cg_registrations *journal, enum kind kind,
-                                struct cg_bytes name)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ kind; /* FNV-1a */
-    for (size_t i = 0; i < name.len; i++) {
-        hash = (hash ^ (unsigned char)name.data[i]) * UINT64_C(0x100000001b3);
-    }
-    return &journal->buckets[(hash ^ hash >> 32) & (BUCKETS - 1)];
-}
-
-static struct cg_bytes name_of(const struct entry *entry)
-{
-    return cg_bytes(entry->text + entry->line_len, entry->name_len);
-}
-
-static struct entry *find(struct cg_registrations *journal, enum kind kind, struct cg_bytes name)
-{
-    struct entry *entry = *bucket_of(journal, kind, name);
-    while (entry != NULL && !(entry->kind == kind && cg_bytes_equal(name_of(entry), name))) {
-        entry = entry->bucket_next;
-    }
-    return entry;
-}
-
-static void drop(struct cg_registrations *journal, struct entry *entry)
-{
-    struct entry **at = bucket_of(journal, entry->kind, name_of(entry));
-    while (*at != entry) {
-        at = &(*at)->bucket_next;
-    }
-    *at = entry->bucket_next;
-    cg_list_remove(&entry->in_kind);
-    journal->counts[entry->kind]--;
-    journal->live_bytes -= entry->line_len;
-    free(entry);
-}
-
-static void drop_named(struct cg_registrations *journal, enum kind kind, struct cg_bytes name)
-{
-    struct entry *entry = find(journal, kind, name);
-    if (entry != NULL) {
-        drop(journal, entry);
-    }
-}
-
-static struct entry *new_entry(enum kind kind, struct cg_bytes name, struct cg_bytes line)
-{
-    struct entry *entry = calloc(1, sizeof(*entry) + line.len + name.len);
-    if (entry != NULL) {
-        entry->kind = kind;
-        entry->line_len = line.len;
-        entry->name_len = name.len;
-        memcpy(entry->text, line.data, line.len);
-        memcpy(entry->text + line.len, name.data, name.len);
-    }
-    return entry;
-}
-
-/* In the place of one of the same name. */
-static void keep(struct cg_registrations *journal, struct entry *entry)
-{
-    drop_named(journal, entry->kind, name_of(entry));
-    struct entry **bucket = bucket_of(journal, entry->kind, name_of(entry));
-    entry->bucket_next = *bucket;
-    *bucket = entry;
-    cg_list_append(&journal->kinds[entry->kind], &entry->in_kind);
-    journal->counts[entry->kind]++;
-    journal->live_bytes += entry->line_len;
-}
-
-/* Cell and run as one name; neither has a space in it. */
-struct run_name {
-    char text[2 * CG_ID_BYTES_MAX + 2];
-};
-
-static struct cg_bytes run_name(const char *cell_id, const char *run_id, struct run_name *scratch)
-{
-    (void)snprintf(scratch->text, sizeof(scratch->text), "%s %s", cell_id, run_id);
-    return cg_bytes_str(scratch->text);
-}
-
-static bool is_old(const struct cg_registrations *journal, const struct entry *ended)
-{
-    uint64_t now_ns = cg_clock_realtime(journal->clock);
-    return now_ns > ended->at_ns &&
-           now_ns - ended->at_ns > (uint64_t)CG_ENDED_RUN_AGE_S * CG_NS_PER_S;
-}
-
-static void forget_old_runs(struct cg_registrations *journal)
-{
-    struct cg_list *ended = &journal->kinds[KIND_ENDED];
-    while (!cg_list_is_empty(ended)) {
-        struct entry *oldest = CG_LIST_ENTRY(ended->next, struct entry, in_kind);
-        if (journal->counts[KIND_ENDED] <= CG_ENDED_RUNS_MAX && !is_old(journal, oldest)) {
-            return;
-        }
-        drop(journal, oldest);
-    }
-}
-
-/* The registration of a cell, if it is of this run. */
-static struct entry *find_put(struct cg_registrations *journal, const char *cell_id,
-                              const char *run_id)
-{
-    struct entry *put = find(journal, KIND_PUT, cg_bytes_str(cell_id));
-    if (put == NULL) {
-        return NULL;
-    }
-    cg_auto_record struct cg_record record;
-    bool parsed = cg_record_parse(cg_bytes(put->text, put->line_len), &record);
-    CG_ASSERT(parsed && record.type == CG_RECORD_PUT); /* it was when it was kept */
-    return strcmp(record.registration.spec.run_id, run_id) == 0 ? put : NULL;
-}
-
-/* Takes up what a record says. Lines without an entry of their own only take something away. */
-static bool take_up(struct cg_registrations *journal, const struct cg_record *record,
-                    struct cg_bytes line)
-{
-    struct run_name scratch;
-    struct entry *entry = NULL;
-    struct entry *put;
-    switch (record->type) {
-    case CG_RECORD_FORMAT:
-        return true;
-    case CG_RECORD_SOCKET:
-        entry = new_entry(KIND_SOCKET, cg_bytes_str(record->socket.path), line);
-        break;
-    case CG_RECORD_UNMADE:
-        drop_named(journal, KIND_SOCKET, cg_bytes_str(record->socket.path));
-        return true;
-    case CG_RECORD_PUT:
-        entry = new_entry(KIND_PUT, cg_bytes_str(record->registration.spec.cell_id), line);
-        break;
-    case CG_RECORD_ENDED:
-        entry = new_entry(KIND_ENDED, run_name(record->cell_id, record->run_id, &scratch), line);
-        if (entry != NULL) {
-            entry->at_ns = record->at_ns;
-            put = find_put(journal, record->cell_id, record->run_id);
-            if (put != NULL) {
-                put->ending = true;
-            }
-        }
-        break;
-    case CG_RECORD_GONE:
-        put = find_put(journal, record->cell_id, record->run_id);
-        if (put != NULL) {
-            drop(journal, put);
-        }
-        return true;
-    }
-    if (entry == NULL) {
-        return false;
-    }
-    keep(journal, entry);
-    forget_old_runs(journal);
-    return true;
-}
 
 /* --- the file --- */
 
@@ -242,22 +62,6 @@ static bool sync_directory(const char *path, struct cg_error *err)
     return (fd >= 0 && fsync(fd) == 0) || cg_error_errno(err, errno, "sync %s", dir);
 }
 
-/* Everything alive, in an order in which reading it gives the same again. */
-static bool render_all(struct cg_registrations *journal, struct cg_buf *out)
-{
-    const struct cg_record format = {.type = CG_RECORD_FORMAT};
-    (void)cg_record_render(&format, out);
-    static const enum kind order[] = {KIND_SOCKET, KIND_PUT, KIND_ENDED};
-    for (size_t i = 0; i < KIND_COUNT; i++) {
-        struct cg_list *head = &journal->kinds[order[i]];
-        for (struct cg_list *at = head->next; at != head; at = at->next) {
-            const struct entry *entry = CG_LIST_ENTRY(at, struct entry, in_kind);
-            (void)cg_buf_append(out, cg_bytes(entry->text, entry->line_len));
-        }
-    }
-    return !out->failed;
-}
-
 /* Puts a fresh file with what is alive in the place of the old one; durable when it returns. */
 static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
 {
@@ -271,7 +75,7 @@ static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
     }
     cg_auto_buf struct cg_buf text;
     cg_buf_init(&text, CG_REGISTRATIONS_BYTES_MAX);
-    if (!render_all(journal, &text)) {
+    if (!cg_registration_table_render(&journal->alive, &text)) {
         return cg_error_set(err, "too large, or out of memory");
     }
     cg_auto_close int fd =
@@ -312,8 +116,8 @@ static bool append(struct cg_registrations *journal, struct cg_bytes lines, stru
         journal->durable_number = ++journal->written_number;
         return true;
     }
-    bool grown =
-        journal->bytes > REWRITE_BYTES_MIN && journal->bytes / REWRITE_GROWTH > journal->live_bytes;
+    bool grown = journal->bytes > REWRITE_BYTES_MIN &&
+                 journal->bytes / REWRITE_GROWTH > journal->alive.line_bytes;
     if ((journal->broken || grown) && !rewrite(journal, err)) {
         journal->broken = true;
         return false;
@@ -374,7 +178,7 @@ static bool record_locked(struct cg_registrations *journal, const struct cg_reco
     if (!append(journal, cg_buf_bytes(&line), err)) {
         return false;
     }
-    if (!take_up(journal, record, cg_buf_bytes(&line))) {
+    if (!cg_registration_table_take(&journal->alive, record, cg_buf_bytes(&line))) {
         journal->broken = true; /* the file says what is not known here */
         return cg_error_set(err, "out of memory");
     }
@@ -410,7 +214,7 @@ bool cg_registrations_put(struct cg_registrations *journal, const struct cg_sock
     (void)pthread_mutex_lock(&journal->lock);
     bool done = record_locked(journal, &made, &failure) && record_locked(journal, &put, &failure);
     if (done && !sync_written(journal, &failure)) {
-        drop_named(journal, KIND_PUT, cg_bytes_str(registration->spec.cell_id));
+        cg_alive_drop(&journal->alive, cg_alive_put(&journal->alive, registration->spec.cell_id));
         done = false;
     }
     (void)pthread_mutex_unlock(&journal->lock);
@@ -426,9 +230,8 @@ void cg_registrations_unmade(struct cg_registrations *journal, const char *path)
 /* Takes back what was not kept. */
 static void unend(struct cg_registrations *journal, const char *cell_id, const char *run_id)
 {
-    struct run_name scratch;
-    drop_named(journal, KIND_ENDED, run_name(cell_id, run_id, &scratch));
-    struct entry *put = find_put(journal, cell_id, run_id);
+    cg_alive_drop(&journal->alive, cg_alive_ended(&journal->alive, cell_id, run_id));
+    struct cg_alive *put = cg_alive_put_of(&journal->alive, cell_id, run_id);
     if (put != NULL) {
         put->ending = false;
     }
@@ -457,9 +260,10 @@ void cg_registrations_gone(struct cg_registrations *journal, const char *cell_id
 {
     const struct cg_record record = {.type = CG_RECORD_GONE, .cell_id = cell_id, .run_id = run_id};
     (void)pthread_mutex_lock(&journal->lock);
-    struct entry *put = find_put(journal, cell_id, run_id);
+    struct cg_alive *put = cg_alive_put_of(&journal->alive, cell_id, run_id);
     if (put != NULL && !record_locked(journal, &record, NULL)) {
-        drop(journal, put); /* the next writing that succeeds is a fresh file, without it */
+        cg_alive_drop(&journal->alive,
+                      put); /* the next writing that succeeds is a fresh file, without it */
         journal->broken = true;
     }
     (void)pthread_mutex_unlock(&journal->lock);
@@ -486,10 +290,8 @@ bool cg_registrations_writable(struct cg_registrations *journal)
 bool cg_registrations_ended(struct cg_registrations *journal, const char *cell_id,
                             const char *run_id)
 {
-    struct run_name scratch;
     (void)pthread_mutex_lock(&journal->lock);
-    const struct entry *entry = find(journal, KIND_ENDED, run_name(cell_id, run_id, &scratch));
-    bool ended = entry != NULL && !is_old(journal, entry);
+    bool ended = cg_alive_ended(&journal->alive, cell_id, run_id) != NULL;
     (void)pthread_mutex_unlock(&journal->lock);
     return ended;
 }
@@ -499,11 +301,10 @@ void cg_registrations_run_of(struct cg_registrations *journal, const char *cell_
 {
     ret_run_id[0] = '\0';
     (void)pthread_mutex_lock(&journal->lock);
-    const struct entry *put = find(journal, KIND_PUT, cg_bytes_str(cell_id));
+    const struct cg_alive *put = cg_alive_put(&journal->alive, cell_id);
     if (put != NULL) {
         cg_auto_record struct cg_record record;
-        bool parsed = cg_record_parse(cg_bytes(put->text, put->line_len), &record);
-        CG_ASSERT(parsed);
+        cg_alive_read(put, &record);
         (void)snprintf(ret_run_id, CG_ID_BYTES_MAX + 1, "%s", record.registration.spec.run_id);
     }
     (void)pthread_mutex_unlock(&journal->lock);
@@ -515,12 +316,11 @@ void cg_registrations_visit_sockets(struct cg_registrations *journal,
                                     void *context)
 {
     (void)pthread_mutex_lock(&journal->lock);
-    struct cg_list *head = &journal->kinds[KIND_SOCKET];
+    struct cg_list *head = &journal->alive.kinds[CG_ALIVE_SOCKET];
     for (struct cg_list *at = head->next; at != head; at = at->next) {
-        const struct entry *entry = CG_LIST_ENTRY(at, struct entry, in_kind);
+        const struct cg_alive *entry = CG_LIST_ENTRY(at, struct cg_alive, in_kind);
         cg_auto_record struct cg_record record;
-        bool parsed = cg_record_parse(cg_bytes(entry->text, entry->line_len), &record);
-        CG_ASSERT(parsed);
+        cg_alive_read(entry, &record);
         visit(context, &record.socket);
     }
     (void)pthread_mutex_unlock(&journal->lock);
@@ -536,9 +336,9 @@ bool cg_registrations_restore(struct cg_registrations *journal,
     cg_auto_buf struct cg_buf lines;
     cg_buf_init(&lines, CG_REGISTRATIONS_BYTES_MAX);
     (void)pthread_mutex_lock(&journal->lock);
-    struct cg_list *head = &journal->kinds[KIND_PUT];
+    struct cg_list *head = &journal->alive.kinds[CG_ALIVE_PUT];
     for (struct cg_list *at = head->next; at != head; at = at->next) {
-        const struct entry *entry = CG_LIST_ENTRY(at, struct entry, in_kind);
+        const struct cg_alive *entry = CG_LIST_ENTRY(at, struct cg_alive, in_kind);
         (void)cg_buf_append_char(&lines, entry->ending ? '1' : '0');
         (void)cg_buf_append(&lines, cg_bytes(entry->text, entry->line_len));
     }
@@ -598,7 +398,7 @@ static bool replay(struct cg_registrations *journal, struct cg_bytes text,
             found->damaged_records++;
         } else if (record.type == CG_RECORD_FORMAT && record.version != CG_RECORD_VERSION) {
             return cg_error_set(err, "was written by another version of cellgate");
-        } else if (!take_up(journal, &record, line)) {
+        } else if (!cg_registration_table_take(&journal->alive, &record, line)) {
             return cg_error_set(err, "out of memory");
         }
     }
@@ -629,9 +429,7 @@ bool cg_registrations_open(const char *path, const struct cg_clock *clock,
     journal->fd = -1;
     (void)pthread_mutex_init(&journal->lock, NULL);
     (void)pthread_cond_init(&journal->synced, NULL);
-    for (size_t i = 0; i < KIND_COUNT; i++) {
-        cg_list_init(&journal->kinds[i]);
-    }
+    cg_registration_table_init(&journal->alive, clock);
     int len = snprintf(journal->path, sizeof(journal->path), "%s", path == NULL ? "" : path);
     struct cg_registrations_found found = {0};
     (void)pthread_mutex_lock(&journal->lock);
@@ -642,9 +440,9 @@ bool cg_registrations_open(const char *path, const struct cg_clock *clock,
         cg_registrations_close(journal);
         return cg_error_context(err, "journal of registrations %s", path);
     }
-    found.registrations = journal->counts[KIND_PUT];
-    found.ended_runs = journal->counts[KIND_ENDED];
-    found.sockets = journal->counts[KIND_SOCKET];
+    found.registrations = journal->alive.counts[CG_ALIVE_PUT];
+    found.ended_runs = journal->alive.counts[CG_ALIVE_ENDED];
+    found.sockets = journal->alive.counts[CG_ALIVE_SOCKET];
     *ret_journal = journal;
     *ret_found = found;
     return true;
@@ -655,11 +453,7 @@ void cg_registrations_close(struct cg_registrations *journal)
     if (journal == NULL) {
         return;
     }
-    for (size_t i = 0; i < KIND_COUNT; i++) {
-        while (!cg_list_is_empty(&journal->kinds[i])) {
-            drop(journal, CG_LIST_ENTRY(journal->kinds[i].next, struct entry, in_kind));
-        }
-    }
+    cg_registration_table_fini(&journal->alive);
     if (journal->fd >= 0) {
         (void)close(journal->fd);
     }
