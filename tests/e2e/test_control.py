@@ -115,6 +115,27 @@ def test_what_is_not_there_is_not_found(gateway):
     assert gateway.ask("POST", "/v1/flush?cell=cell-a")[0] == 404
 
 
+def test_a_cell_that_floods_is_removed_all_the_same(gateway):
+    gateway.put("cell-a")
+    guest = Guest(gateway.base_of("cell-a"))
+
+    def flood():
+        with contextlib.suppress(OSError):
+            while True:
+                guest.send_many(100)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    wait_for(gateway, "/v1/cells/cell-a", lambda _, body: body["frames"] > 1000)
+    status, totals = gateway.delete("cell-a", "?wait=60s")
+    assert status == 200 and totals["frames"] > 1000
+    thread.join()
+    guest.close()
+    assert gateway.show("cell-a")[0] == 404
+    sequences = [event["data"]["host"]["sequence"] for event in gateway.events()]
+    assert sequences == list(range(1, totals["last_sequence"] + 1))
+
+
 # --- bad input ---
 
 REQUIRED = '"run_id":"r","spec_signature_hash":"s","vsock_uds_base":"/x"'
@@ -162,8 +183,10 @@ def test_an_id_that_is_none_is_refused(gateway, cell):
 
 
 def test_a_nul_in_the_path_is_no_shorter_path(gateway):
-    status, problem = gateway.put_body("cell-a%00b", json.dumps(gateway.registration("cell-a")))
-    assert status == 400
+    body = json.dumps(gateway.registration("cell-a")).encode()
+    with contextlib.closing(connect(gateway)) as client:
+        client.sendall(head("PUT", "/v1/cells/cell-a%00b", length=len(body)) + body)
+        assert read_status(client) == 400
     assert gateway.ask("GET", "/livez%00x")[0] == 400
     assert gateway.show("cell-a")[0] == 404
 
