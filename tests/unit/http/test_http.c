@@ -86,6 +86,28 @@ START_TEST(the_address_at_its_limit_loses_its_own_stalest_connection)
 }
 END_TEST
 
+START_TEST(who_is_being_worked_for_has_all_time_and_keeps_its_place)
+{
+    struct cg_http_clients *clients = new_clients(2, 2);
+    int evict = 0;
+    struct cg_http_peer *first = cg_http_clients_add(clients, 10, NULL, 1, &evict);
+    cg_http_clients_request_working(first);
+    ck_assert_uint_eq(cg_http_clients_next_deadline(clients), UINT64_MAX);
+    struct cg_http_peer *second = cg_http_clients_add(clients, 11, NULL, 2, &evict);
+    ck_assert_ptr_nonnull(cg_http_clients_add(clients, 12, NULL, 3, &evict));
+    ck_assert_int_eq(evict, 11); /* though 10 has made no progress for longer */
+    cg_http_clients_remove(clients, second);
+    struct cg_http_peer *third = cg_http_clients_add(clients, 13, NULL, 4, &evict);
+    ck_assert_int_eq(evict, 12);
+    cg_http_clients_request_working(third);
+    ck_assert_ptr_null(cg_http_clients_add(clients, 14, NULL, 5, &evict));
+    ck_assert_int_eq(evict, -1);
+    cg_http_clients_request_worked(clients, first, 100);
+    ck_assert_uint_eq(cg_http_clients_next_deadline(clients), 105);
+    cg_http_clients_free(clients);
+}
+END_TEST
+
 START_TEST(a_full_table_loses_the_stalest_of_all)
 {
     struct cg_http_clients *clients = new_clients(3, 3);
@@ -213,6 +235,7 @@ int main(void)
     tcase_add_test(tests, only_addresses_localhost_and_configured_names_are_allowed);
     tcase_add_test(tests, the_address_at_its_limit_loses_its_own_stalest_connection);
     tcase_add_test(tests, a_full_table_loses_the_stalest_of_all);
+    tcase_add_test(tests, who_is_being_worked_for_has_all_time_and_keeps_its_place);
     tcase_add_test(tests, a_request_has_its_time_and_an_idle_connection_more);
     tcase_add_test(tests, a_table_filled_with_closing_connections_refuses_without_evicting);
     tcase_add_test(tests, port_zero_is_named_as_the_kernel_chose_it);
