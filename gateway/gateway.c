@@ -6,6 +6,7 @@
 #include "delivery/delivery.h"
 #include "event/envelope.h"
 #include "event/keys.h"
+#include "http/control.h"
 #include "http/public.h"
 #include "ingress/ingress.h"
 
@@ -22,6 +23,9 @@ enum {
     HTTP_REQUEST_TIMEOUT_MS = 5000,    /* section 6 */
     HTTP_CONNECTIONS_MAX = 256,        /* section 6 */
     HTTP_CONNECTIONS_PER_ADDRESS = 16, /* section 6 */
+    CONTROL_CONNECTIONS_MAX = 512,
+    FORGET_MS = 2000, /* section 6: reading at the end of a run */
+    RETRY_END_MS = 1000,
 };
 
 struct cg_gateway {
@@ -33,12 +37,14 @@ struct cg_gateway {
     struct cg_envelope *envelope;
     struct cg_spool *spool;
     struct cg_registry *registry;
+    struct cg_registrations *registrations;
     struct cg_delivery **deliveries;
     size_t deliveries_count;
     struct cg_gateway_view view;
     struct cg_public *http;
     struct cg_ingress *ingress;
-    char sockets_record[PATH_MAX];
+    struct cg_enrolment *enrolment;
+    struct cg_control *control;
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
@@ -72,13 +78,39 @@ static bool start_state(struct cg_gateway *gateway, struct cg_error *err)
     char dead_letters[PATH_MAX];
     return make_directory(gateway->config->state_dir, err) &&
            state_path(gateway, "dead-letters", "", dead_letters, err) &&
-           make_directory(dead_letters, err) &&
-           state_path(gateway, "sockets", "", gateway->sockets_record, err);
+           make_directory(dead_letters, err);
 }
 
 static void stop_state(struct cg_gateway *gateway)
 {
     (void)gateway;
+}
+
+static bool start_registrations(struct cg_gateway *gateway, struct cg_error *err)
+{
+    char path[PATH_MAX];
+    bool kept = gateway->config->state_dir != NULL;
+    if (kept && !state_path(gateway, "registrations", "", path, err)) {
+        return false;
+    }
+    struct cg_registrations_found found = {0};
+    if (!cg_registrations_open(kept ? path : NULL, gateway->clock, &gateway->registrations, &found,
+                               err)) {
+        return false;
+    }
+    bool damaged = found.damaged_records != 0 || found.torn_bytes != 0;
+    CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "registrations_open",
+           CG_F_STR("path", kept ? path : "(memory)"),
+           CG_F_U64("registrations", found.registrations), CG_F_U64("ended_runs", found.ended_runs),
+           CG_F_U64("sockets", found.sockets), CG_F_U64("damaged_records", found.damaged_records),
+           CG_F_U64("torn_bytes", found.torn_bytes));
+    gateway->view.registrations = gateway->registrations;
+    return true;
+}
+
+static void stop_registrations(struct cg_gateway *gateway)
+{
+    cg_registrations_close(gateway->registrations);
 }
 
 static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
@@ -299,8 +331,11 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .frame_deadline_ns = config->ingress.frame_deadline_ns,
         .partial_bytes_max = config->ingress.partial_bytes_max,
         .drain_timeout_ns = CONNECTION_DRAIN_MS * CG_NS_PER_MS,
+        .boot_grace_ns = config->keepalive.boot_grace_ns,
+        .keepalive_once = config->keepalive.once,
         .roots = config->ingress.roots,
-        .sockets_record = config->state_dir == NULL ? NULL : gateway->sockets_record,
+        .peer_uids = config->ingress.peer_uids,
+        .registrations = gateway->registrations,
         .clock = gateway->clock,
     };
     if (!cg_ingress_start(&ingress, gateway->envelope, gateway->key, gateway->spool,
@@ -309,6 +344,7 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
     }
     gateway->view.ingress = gateway->ingress;
     if (!add_cells(gateway, err)) {
+        gateway->view.ingress = NULL;
         cg_ingress_drain(gateway->ingress, 0);
         stop_ingress(gateway);
         return false;
@@ -316,22 +352,97 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
     return true;
 }
 
+static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
+{
+    const struct cg_config *config = gateway->config;
+    const struct cg_enrolment_config enrolment = {
+        .registry = gateway->registry,
+        .ingress = gateway->ingress,
+        .registrations = gateway->registrations,
+        .roots = config->ingress.roots,
+        .owner_uids = config->ingress.owners.uids,
+        .owner_gids = config->ingress.owners.gids,
+        .forget_timeout_ns = FORGET_MS * CG_NS_PER_MS,
+        .retry_interval_ns = RETRY_END_MS * CG_NS_PER_MS,
+        .clock = gateway->clock,
+    };
+    if (!cg_enrolment_new(&enrolment, &gateway->enrolment, err)) {
+        return false;
+    }
+    if (!cg_enrolment_restore(gateway->enrolment, err)) {
+        cg_enrolment_free(gateway->enrolment);
+        gateway->enrolment = NULL;
+        return false;
+    }
+    return true;
+}
+
+static void stop_enrolment(struct cg_gateway *gateway)
+{
+    cg_enrolment_free(gateway->enrolment);
+}
+
+static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
+{
+    const struct cg_config *config = gateway->config;
+    const struct cg_control_config control = {
+        .socket = config->control.socket,
+        .mode = (mode_t)config->control.mode,
+        .group = config->control.group,
+        .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
+        .connections_max = CONTROL_CONNECTIONS_MAX,
+    };
+    if (control.socket == NULL) {
+        return true;
+    }
+    if (!cg_control_start(&control, &gateway->view, gateway->enrolment, &gateway->control, err)) {
+        return false;
+    }
+    CG_LOG(CG_LOG_INFO, "control_listening", CG_F_STR("socket", control.socket));
+    return true;
+}
+
+static void stop_control(struct cg_gateway *gateway)
+{
+    cg_control_stop(gateway->control);
+    gateway->control = NULL;
+}
+
 /* A later stage may use an earlier one. HTTP stands before ingress, so that /livez answers while
- * thousands of sockets are made, and behind delivery, whose state it shows. */
+ * thousands of sockets are made, and behind delivery, whose state it shows. Control comes last:
+ * nobody registers a cell before those that were there are bound again. */
 static const struct stage {
     const char *name;
     bool (*start)(struct cg_gateway *gateway, struct cg_error *err);
     void (*stop)(struct cg_gateway *gateway);
 } stages[] = {
-    {"state_dir", start_state, stop_state},   {"signing", start_signing, stop_signing},
-    {"event", start_envelope, stop_envelope}, {"spool", start_spool, stop_spool},
-    {"cells", start_cells, stop_cells},       {"exporters", start_delivery, stop_delivery},
-    {"http", start_http, stop_http},          {"ingress", start_ingress, stop_ingress},
+    {"state_dir", start_state, stop_state},
+    {"journal", start_registrations, stop_registrations},
+    {"signing", start_signing, stop_signing},
+    {"event", start_envelope, stop_envelope},
+    {"spool", start_spool, stop_spool},
+    {"cells", start_cells, stop_cells},
+    {"exporters", start_delivery, stop_delivery},
+    {"http", start_http, stop_http},
+    {"ingress", start_ingress, stop_ingress},
+    {"registrations", start_enrolment, stop_enrolment},
+    {"control", start_control, stop_control},
 };
 
 enum { STAGES = sizeof(stages) / sizeof(stages[0]) };
 
 /* --- the gateway --- */
+
+/* Before an end without draining: what was bound is not left behind. */
+static void remove_sockets(struct cg_gateway *gateway)
+{
+    if (gateway->enrolment != NULL) {
+        cg_enrolment_close(gateway->enrolment);
+    }
+    if (atomic_load(&gateway->view.ingress) != NULL) {
+        cg_ingress_drain(gateway->ingress, 0);
+    }
+}
 
 bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_gateway,
                       struct cg_error *err)
@@ -346,6 +457,7 @@ bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_ga
     for (size_t i = 0; i < STAGES; i++) {
         if (!stages[i].start(gateway, err)) {
             (void)cg_error_context(err, "%s", stages[i].name);
+            remove_sockets(gateway);
             cg_gateway_stop(gateway);
             return false;
         }
@@ -366,6 +478,8 @@ void cg_gateway_reopen(struct cg_gateway *gateway)
 void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns)
 {
     atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
+    stop_control(gateway);
+    cg_enrolment_close(gateway->enrolment);
     cg_ingress_drain(gateway->ingress, deadline_ns);
     for (size_t i = 0; i < gateway->deliveries_count; i++) {
         cg_delivery_flush(gateway->deliveries[i]);

@@ -22,7 +22,7 @@ struct cg_registry {
 
     pthread_mutex_t lock; /* covers all below */
     struct cg_cell *first;
-    struct cg_cell **last_next; /* where the next cell's address goes */
+    struct cg_cell *last;
     size_t cells;
     size_t buckets;
     struct cg_cell **by_id;
@@ -185,7 +185,6 @@ bool cg_registry_new(struct cg_spool *spool, unsigned ingress_threads, uint64_t 
     registry->spool = spool;
     registry->default_window_ns = default_window_ns;
     registry->threads = ingress_threads;
-    registry->last_next = &registry->first;
     if (!grow(registry, BUCKETS_INITIAL, err)) {
         free(registry);
         return false;
@@ -208,28 +207,84 @@ void cg_registry_free(struct cg_registry *registry)
     free(registry);
 }
 
-static bool check_free(const struct cg_registry *registry, const struct cg_cell_spec *spec,
-                       struct cg_error *err)
+static struct cg_cell *find_id(const struct cg_registry *registry, struct cg_bytes id)
 {
+    struct cg_cell *cell = *id_bucket(registry, id);
+    while (cell != NULL && !cg_bytes_equal(cell->identity.cell_id, id)) {
+        cell = cell->by_id_next;
+    }
+    return cell;
+}
+
+static struct cg_cell *find_path(const struct cg_registry *registry, const char *base)
+{
+    struct cg_cell *cell = *path_bucket(registry, base);
+    while (cell != NULL && strcmp(cell->vsock_uds_base, base) != 0) {
+        cell = cell->by_path_next;
+    }
+    return cell;
+}
+
+/* The first member in which two registrations of one cell differ; NULL if they are the same. */
+static const char *difference(const struct cg_cell *a, const struct cg_cell *b)
+{
+    const struct {
+        const char *member;
+        bool same;
+    } members[] = {
+        {"run_id", cg_bytes_equal(a->identity.run_id, b->identity.run_id)},
+        {"spec_signature_hash",
+         cg_bytes_equal(a->identity.spec_hash_json, b->identity.spec_hash_json)},
+        {"vsock_uds_base", strcmp(a->vsock_uds_base, b->vsock_uds_base) == 0},
+        {"traceparent", cg_bytes_equal(a->identity.traceparent_json, b->identity.traceparent_json)},
+        {"labels", cg_bytes_equal(a->identity.labels_json, b->identity.labels_json)},
+        {"keepalive_ms", a->keepalive_window_ns == b->keepalive_window_ns},
+        {"mode", a->socket_mode == b->socket_mode},
+        {"owner", a->socket_uid == b->socket_uid && a->socket_gid == b->socket_gid},
+        {"vmm_pid", a->vmm_pid == b->vmm_pid},
+    };
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (!members[i].same) {
+            return members[i].member;
+        }
+    }
+    return NULL;
+}
+
+/* Whether a new cell may stand beside those that are there. */
+static enum cg_registry_outcome check_free(const struct cg_registry *registry,
+                                           const struct cg_cell *fresh, struct cg_cell **ret_other,
+                                           struct cg_error *err)
+{
+    struct cg_cell *other = find_id(registry, fresh->identity.cell_id);
+    if (other != NULL) {
+        const char *member = difference(fresh, other);
+        if (member == NULL) {
+            *ret_other = other;
+            return CG_REGISTRY_EXISTS;
+        }
+        if (strcmp(member, "run_id") == 0) {
+            (void)cg_error_set(err, "cell_id: %.*s is registered already, for run %.*s",
+                               CG_BYTES_ARG(other->identity.cell_id),
+                               CG_BYTES_ARG(other->identity.run_id));
+        } else {
+            (void)cg_error_set(err, "%s: the registration of cell %.*s says otherwise", member,
+                               CG_BYTES_ARG(other->identity.cell_id));
+        }
+        return CG_REGISTRY_CONFLICT;
+    }
+    other = find_path(registry, fresh->vsock_uds_base);
+    if (other != NULL) {
+        (void)cg_error_set(err, "vsock_uds_base: %s belongs to cell %.*s", fresh->vsock_uds_base,
+                           CG_BYTES_ARG(other->identity.cell_id));
+        return CG_REGISTRY_CONFLICT;
+    }
     if (registry->cells >= CG_REGISTRY_CELLS_MAX) {
-        return cg_error_set(err, "cell_id: there are %d cells already, which is the limit",
-                            CG_REGISTRY_CELLS_MAX);
+        (void)cg_error_set(err, "there are %d cells already, which is the limit",
+                           CG_REGISTRY_CELLS_MAX);
+        return CG_REGISTRY_FAILED;
     }
-    struct cg_bytes id = cg_bytes_str(spec->cell_id);
-    for (struct cg_cell *cell = *id_bucket(registry, id); cell != NULL; cell = cell->by_id_next) {
-        if (cg_bytes_equal(cell->identity.cell_id, id)) {
-            return cg_error_set(err, "cell_id: %s is registered already, for run %.*s",
-                                spec->cell_id, CG_BYTES_ARG(cell->identity.run_id));
-        }
-    }
-    for (struct cg_cell *cell = *path_bucket(registry, spec->vsock_uds_base); cell != NULL;
-         cell = cell->by_path_next) {
-        if (strcmp(cell->vsock_uds_base, spec->vsock_uds_base) == 0) {
-            return cg_error_set(err, "vsock_uds_base: %s belongs to cell %.*s",
-                                spec->vsock_uds_base, CG_BYTES_ARG(cell->identity.cell_id));
-        }
-    }
-    return true;
+    return CG_REGISTRY_ADDED;
 }
 
 static unsigned least_busy_thread(const struct cg_registry *registry)
@@ -243,43 +298,93 @@ static unsigned least_busy_thread(const struct cg_registry *registry)
     return least;
 }
 
-static bool add_locked(struct cg_registry *registry, const struct cg_cell_spec *spec,
-                       uint64_t monotonic_ns, struct cg_cell **ret_cell, struct cg_error *err)
+/* A cell as the specification says, which nobody knows yet. */
+static struct cg_cell *make_cell(const struct cg_registry *registry,
+                                 const struct cg_cell_spec *spec, uint64_t monotonic_ns,
+                                 struct cg_error *err)
 {
-    if (!check_free(registry, spec, err)) {
-        return false;
-    }
-    if (registry->cells >= registry->buckets && !grow(registry, registry->buckets * 2, err)) {
-        return false;
-    }
     cg_auto_buf struct cg_buf labels;
     cg_buf_init(&labels, LABELS_JSON_BYTES_MAX);
-    if (!render_labels(spec->labels, &labels)) {
-        return cg_error_set(err, "labels: out of memory");
-    }
-    struct cg_cell *cell = new_cell(spec, cg_buf_bytes(&labels));
+    struct cg_cell *cell =
+        render_labels(spec->labels, &labels) ? new_cell(spec, cg_buf_bytes(&labels)) : NULL;
     if (cell == NULL) {
-        return cg_error_set(err, "out of memory for cell %s", spec->cell_id);
-    }
-    if (!cg_spool_run_open(registry->spool, cell->identity.cell_id, cell->identity.run_id,
-                           &cell->run, err)) {
-        cg_cell_unref(cell);
-        return false;
+        (void)cg_error_set(err, "out of memory for cell %s", spec->cell_id);
+        return NULL;
     }
     cell->keepalive_window_ns =
         spec->keepalive_window_ns == 0 ? registry->default_window_ns : spec->keepalive_window_ns;
     cell->registered_ns = monotonic_ns;
+    return cell;
+}
+
+static bool add_locked(struct cg_registry *registry, struct cg_cell *cell, struct cg_error *err)
+{
+    if (registry->cells >= registry->buckets && !grow(registry, registry->buckets * 2, err)) {
+        return false;
+    }
+    if (!cg_spool_run_open(registry->spool, cell->identity.cell_id, cell->identity.run_id,
+                           &cell->run, err)) {
+        return false;
+    }
     cell->ingress_thread = least_busy_thread(registry);
     registry->cells_of_thread[cell->ingress_thread]++;
     atomic_init(&cell->sequence, cg_spool_run_sequence(cell->run));
     atomic_init(&cell->connections_opened, cg_spool_run_connection(cell->run));
 
-    *registry->last_next = cell;
-    registry->last_next = &cell->next;
+    cell->previous = registry->last;
+    *(registry->last == NULL ? &registry->first : &registry->last->next) = cell;
+    registry->last = cell;
     registry->cells++;
     index_cell(registry, cell);
-    *ret_cell = cell;
     return true;
+}
+
+/* The outcome, and for EXISTS the cell that is there; the registry has a reference of `fresh` only
+ * if it was added. */
+static enum cg_registry_outcome enter(struct cg_registry *registry, struct cg_cell *fresh,
+                                      struct cg_cell **ret_other, struct cg_error *err)
+{
+    (void)pthread_mutex_lock(&registry->lock);
+    enum cg_registry_outcome outcome = check_free(registry, fresh, ret_other, err);
+    if (outcome == CG_REGISTRY_ADDED && !add_locked(registry, fresh, err)) {
+        outcome = CG_REGISTRY_FAILED;
+    }
+    /* Under the lock, before anybody can remove it. */
+    (void)cg_cell_ref(outcome == CG_REGISTRY_EXISTS ? *ret_other : fresh);
+    (void)pthread_mutex_unlock(&registry->lock);
+    return outcome;
+}
+
+enum cg_registry_outcome cg_registry_enrol(struct cg_registry *registry,
+                                           const struct cg_cell_spec *spec, uint64_t vmm_pid,
+                                           uint64_t monotonic_ns, struct cg_cell **ret_cell,
+                                           struct cg_error *err)
+{
+    if (!cg_cell_spec_check(spec, err)) {
+        return CG_REGISTRY_INVALID;
+    }
+    struct cg_cell *fresh = make_cell(registry, spec, monotonic_ns, err);
+    if (fresh == NULL) {
+        return CG_REGISTRY_FAILED;
+    }
+    fresh->vmm_pid = vmm_pid;
+    struct cg_cell *other = NULL;
+    enum cg_registry_outcome outcome = enter(registry, fresh, &other, err);
+    switch (outcome) {
+    case CG_REGISTRY_ADDED:
+        *ret_cell = fresh;
+        return outcome;
+    case CG_REGISTRY_EXISTS:
+        *ret_cell = other;
+        break;
+    case CG_REGISTRY_CONFLICT:
+    case CG_REGISTRY_INVALID:
+    case CG_REGISTRY_FAILED:
+        cg_cell_unref(fresh);
+        break;
+    }
+    cg_cell_unref(fresh);
+    return outcome;
 }
 
 bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *spec,
@@ -288,10 +393,65 @@ bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *sp
     if (!cg_cell_spec_check(spec, err)) {
         return false;
     }
+    struct cg_cell *fresh = make_cell(registry, spec, monotonic_ns, err);
+    if (fresh == NULL) {
+        return false;
+    }
+    fresh->configured = true;
+    struct cg_cell *other = NULL;
+    enum cg_registry_outcome outcome = enter(registry, fresh, &other, err);
+    if (outcome == CG_REGISTRY_EXISTS) {
+        (void)cg_error_set(err, "cell_id: %s is there twice", spec->cell_id);
+        cg_cell_unref(other);
+    } else {
+        cg_cell_unref(fresh); /* that of `enter` */
+    }
+    if (outcome != CG_REGISTRY_ADDED) {
+        cg_cell_unref(fresh);
+        return false;
+    }
+    *ret_cell = fresh;
+    return true;
+}
+
+struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes cell_id)
+{
     (void)pthread_mutex_lock(&registry->lock);
-    bool added = add_locked(registry, spec, monotonic_ns, ret_cell, err);
+    struct cg_cell *cell = find_id(registry, cell_id);
+    if (cell != NULL) {
+        (void)cg_cell_ref(cell);
+    }
     (void)pthread_mutex_unlock(&registry->lock);
-    return added;
+    return cell;
+}
+
+static void leave_buckets(struct cg_registry *registry, struct cg_cell *cell)
+{
+    struct cg_cell **at = id_bucket(registry, cell->identity.cell_id);
+    while (*at != cell) {
+        CG_ASSERT(*at != NULL);
+        at = &(*at)->by_id_next;
+    }
+    *at = cell->by_id_next;
+    at = path_bucket(registry, cell->vsock_uds_base);
+    while (*at != cell) {
+        CG_ASSERT(*at != NULL);
+        at = &(*at)->by_path_next;
+    }
+    *at = cell->by_path_next;
+}
+
+void cg_registry_remove(struct cg_registry *registry, struct cg_cell *cell)
+{
+    (void)pthread_mutex_lock(&registry->lock);
+    leave_buckets(registry, cell);
+    *(cell->previous == NULL ? &registry->first : &cell->previous->next) = cell->next;
+    *(cell->next == NULL ? &registry->last : &cell->next->previous) = cell->previous;
+    cell->next = cell->previous = NULL;
+    registry->cells--;
+    registry->cells_of_thread[cell->ingress_thread]--;
+    (void)pthread_mutex_unlock(&registry->lock);
+    cg_cell_unref(cell);
 }
 
 void cg_registry_visit(struct cg_registry *registry,

@@ -30,7 +30,7 @@ struct cg_cell_spec {
 };
 
 enum cg_cell_state {
-    CG_CELL_WAITING, /* no frame yet */
+    CG_CELL_WAITING, /* no frame yet, and not yet late */
     CG_CELL_LIVE,    /* a frame within the window */
     CG_CELL_IDLE,    /* no frame within the window, with a connection open */
     CG_CELL_SILENT,  /* no frame within the window and no connection */
@@ -48,6 +48,8 @@ struct cg_cell {
     mode_t socket_mode;
     uid_t socket_uid; /* (uid_t)-1: leave */
     gid_t socket_gid;
+    uint64_t vmm_pid; /* 0: none */
+    bool configured;  /* by the configuration file, and so not removed by request */
     unsigned ingress_thread;
     uint64_t registered_ns; /* monotonic */
 
@@ -57,14 +59,21 @@ struct cg_cell {
     _Atomic uint64_t frames_rejected;
     _Atomic uint64_t sequence;      /* last assigned */
     _Atomic uint64_t last_frame_ns; /* monotonic; 0: none yet */
+    /* No silence counts from earlier (monotonic): see silence.h. 0: not yet in a reader's hands. */
+    _Atomic uint64_t awaited_from_ns;
     _Atomic bool paused;
     /* Written by the acceptor and the ingress thread. */
     _Atomic uint32_t connections;
     _Atomic uint32_t connections_opened; /* the ordinal of the newest */
     _Atomic uint64_t connections_refused;
 
+    /* What others hang on it. */
+    struct cg_channel *channel;     /* ingress's, under its lock; NULL: it does not listen */
+    struct cg_vmm_watch *vmm_watch; /* the enrolment's: the process whose end ends the run */
+
     /* The registry's, under its lock. */
-    struct cg_cell *next;         /* in the order of registration */
+    struct cg_cell *next; /* in the order of registration */
+    struct cg_cell *previous;
     struct cg_cell *by_id_next;   /* in the same bucket */
     struct cg_cell *by_path_next; /* likewise */
     _Atomic uint32_t references;
@@ -89,11 +98,35 @@ CG_MUST_USE bool cg_cell_spec_check(const struct cg_cell_spec *spec, struct cg_e
 /*
  * Adds a cell: checks the specification, takes up the run's sequence and connection ordinal from
  * the spool, and chooses its ingress thread. Fails for bad values, an id that is there already, or
- * a socket path that another cell has. The result is borrowed from the registry.
+ * a socket path that another cell has. The cell counts as one of the configuration, which is never
+ * removed; the result is borrowed from the registry.
  */
 CG_MUST_USE bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *spec,
                                  uint64_t monotonic_ns, struct cg_cell **ret_cell,
                                  struct cg_error *err);
+
+enum cg_registry_outcome {
+    CG_REGISTRY_ADDED,
+    CG_REGISTRY_EXISTS,   /* the very same registration */
+    CG_REGISTRY_CONFLICT, /* with another cell, or another registration of this one */
+    CG_REGISTRY_INVALID,  /* cg_cell_spec_check */
+    CG_REGISTRY_FAILED,   /* no memory, or too many cells */
+};
+
+/*
+ * As cg_registry_add, for a cell that may be removed again; `vmm_pid` is 0 for none. *ret_cell is
+ * set for ADDED and EXISTS, and is a reference. The error of CONFLICT and INVALID begins with the
+ * name of the member it is about, and a colon.
+ */
+CG_MUST_USE enum cg_registry_outcome
+cg_registry_enrol(struct cg_registry *registry, const struct cg_cell_spec *spec, uint64_t vmm_pid,
+                  uint64_t monotonic_ns, struct cg_cell **ret_cell, struct cg_error *err);
+
+/* A reference to the cell of that id; NULL if there is none. */
+struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes cell_id);
+
+/* Takes the cell out, once. Its memory stays while there are references. */
+void cg_registry_remove(struct cg_registry *registry, struct cg_cell *cell);
 
 struct cg_cell *cg_cell_ref(struct cg_cell *cell);
 void cg_cell_unref(struct cg_cell *cell);

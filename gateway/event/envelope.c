@@ -2,9 +2,9 @@
 
 #include "base/utf8.h"
 #include "cellgate/clock.h"
-#include "cellgate/limits.h"
 #include "event/json_write.h"
 #include "event/render.h"
+#include "event/rendering.h"
 #include "event/transport.h"
 
 #include <stdlib.h>
@@ -14,34 +14,15 @@ enum {
     KID_JSON_BYTES_MAX = CG_KID_BYTES_MAX * CG_JSON_ESCAPE_GROWTH,
     DECLARED_JSON_BYTES_MAX = CG_DECLARED_TEXT_BYTES_MAX * CG_JSON_ESCAPE_GROWTH,
     TYPE_SUFFIX_BYTES_MAX = 64, /* docs/contract.md section 4 */
-    /* All literals, numbers, times and ids of a signed event, and the signature, generously. */
-    FIXED_BYTES_MAX = 2048,
 };
 
 /* The bound of an event is proved here, once: cg_envelope_run_fits holds the only variable term. */
-_Static_assert(FIXED_BYTES_MAX + CG_EVENT_SOURCE_BYTES_MAX + CG_EVENT_TYPE_PREFIX_BYTES_MAX +
-                       TYPE_SUFFIX_BYTES_MAX + NODE_JSON_BYTES_MAX + KID_JSON_BYTES_MAX +
-                       2 * DECLARED_JSON_BYTES_MAX + CG_EVENT_RUN_BYTES_MAX + CG_RENDER_SLACK <=
+_Static_assert(CG_EVENT_FIXED_BYTES_MAX + CG_EVENT_SOURCE_BYTES_MAX +
+                       CG_EVENT_TYPE_PREFIX_BYTES_MAX + TYPE_SUFFIX_BYTES_MAX +
+                       NODE_JSON_BYTES_MAX + KID_JSON_BYTES_MAX + 2 * DECLARED_JSON_BYTES_MAX +
+                       CG_EVENT_RUN_BYTES_MAX + CG_RENDER_SLACK <=
                    CG_EVENT_BYTES_MAX,
                "a signed event may be longer than its maximum");
-
-/* Pieces between the values of an event that are the same for all events of the gateway. */
-struct cg_envelope {
-    struct cg_bytes source_to_type; /* `","source":"…","type":"<prefix>` */
-    struct cg_bytes node_to_run;    /* `"node":"…","runId":"` */
-    struct cg_bytes source;         /* within source_to_type, as spans need it */
-    size_t type_prefix_len;         /* at the end of source_to_type */
-    char text[];
-};
-
-/* One event on its way into `out`. */
-struct rendering {
-    const struct cg_envelope *envelope;
-    const struct cg_stamp *stamp;
-    const char *start; /* of the event in transport: spans count from here */
-    const char *time;  /* CG_TIME_TEXT_LEN bytes */
-    struct cg_event_meta *meta;
-};
 
 static bool type_prefix_is_plain(struct cg_bytes prefix)
 {
@@ -110,34 +91,18 @@ void cg_envelope_free(struct cg_envelope *envelope)
 
 bool cg_envelope_run_fits(const struct cg_run_identity *run)
 {
-    /* As often as each stands in a signed event. */
-    size_t bytes = 2 * run->cell_id.len + 2 * run->run_id.len + run->spec_hash_json.len +
-                   2 * run->traceparent_json.len + run->labels_json.len;
-    return bytes <= CG_EVENT_RUN_BYTES_MAX;
+    return cg_rendering_run_bytes(run) <= CG_EVENT_RUN_BYTES_MAX;
 }
 
-/* Notes that the text from `from` to `at` is the attribute `which`; returns `at`. */
-static char *note_text(struct rendering *rendering, enum cg_event_text which, const char *from,
-                       char *at)
-{
-    rendering->meta->text[which] = (struct cg_event_span){
-        .offset = (uint16_t)(from - rendering->start),
-        .len = (uint16_t)(at - from),
-    };
-    return at;
-}
-
-static char *write_text(struct rendering *rendering, enum cg_event_text which, char *at,
+static char *write_text(struct cg_rendering *rendering, enum cg_event_text which, char *at,
                         struct cg_bytes text)
 {
-    return note_text(rendering, which, at, cg_render_bytes(at, text));
+    return cg_rendering_note(rendering, which, at, cg_render_bytes(at, text));
 }
 
-/*
- * The time as text, in memory of the calling thread, until its next call. Frames read together
- * share a time, and the date changes once a second at most; so the last text is kept.
- */
-static const char *time_text(uint64_t realtime_ns)
+/* Frames read together share a time, and the date changes once a second at most; so the last text
+ * is kept. */
+const char *cg_rendering_time(uint64_t realtime_ns)
 {
     enum { FRACTION_AT = sizeof("2026-11-23T11:00:00.") - 1 };
     static _Thread_local struct {
@@ -161,7 +126,7 @@ static const char *time_text(uint64_t realtime_ns)
     return last.text;
 }
 
-static char *write_time(const struct rendering *rendering, char *at)
+static char *write_time(const struct cg_rendering *rendering, char *at)
 {
     memcpy(at, rendering->time, CG_TIME_TEXT_LEN);
     return at + CG_TIME_TEXT_LEN;
@@ -191,23 +156,27 @@ static size_t write_type_suffix(char *at, struct cg_bytes probe_source)
     return probe_source.len;
 }
 
-/* From the first brace to the cell id in `data`. */
-static char *write_head(struct rendering *rendering, char *at, const char *uuid,
-                        struct cg_bytes probe_source)
+char *cg_rendering_head(struct cg_rendering *rendering, char *at)
 {
     const struct cg_envelope *envelope = rendering->envelope;
     at = CG_RENDER_LITERAL(at, "{\"specversion\":\"1.0\",\"id\":\"");
-    memcpy(at, uuid, CG_UUID_TEXT_LEN);
-    at = note_text(rendering, CG_TEXT_ID, at, at + CG_UUID_TEXT_LEN);
+    memcpy(at, rendering->uuid, CG_UUID_TEXT_LEN);
+    at = cg_rendering_note(rendering, CG_TEXT_ID, at, at + CG_UUID_TEXT_LEN);
 
     char *source = at + (envelope->source.data - envelope->source_to_type.data);
     at = cg_render_bytes(at, envelope->source_to_type);
-    (void)note_text(rendering, CG_TEXT_SOURCE, source, source + envelope->source.len);
+    (void)cg_rendering_note(rendering, CG_TEXT_SOURCE, source, source + envelope->source.len);
+    return at;
+}
 
-    const char *type = at - envelope->type_prefix_len;
+/* From the first brace to the cell id in `data`. */
+static char *write_head(struct cg_rendering *rendering, char *at, struct cg_bytes probe_source)
+{
+    at = cg_rendering_head(rendering, at);
+    const char *type = at - rendering->envelope->type_prefix_len;
     size_t suffix = write_type_suffix(at, probe_source);
     at = suffix > 0 ? at + suffix : CG_RENDER_LITERAL(at, "unrecognised");
-    note_text(rendering, CG_TEXT_TYPE, type, at);
+    at = cg_rendering_note(rendering, CG_TEXT_TYPE, type, at);
 
     at = CG_RENDER_LITERAL(at,
                            "\",\"datacontenttype\":\"application/json\",\"data\":{\"cellId\":\"");
@@ -226,10 +195,10 @@ static struct cg_bytes cut_text(struct cg_bytes text)
     return text;
 }
 
-static char *write_declared(struct rendering *rendering, enum cg_event_text which, char *at,
+static char *write_declared(struct cg_rendering *rendering, enum cg_event_text which, char *at,
                             struct cg_bytes text)
 {
-    return note_text(rendering, which, at, at + cg_json_escape(cut_text(text), at));
+    return cg_rendering_note(rendering, which, at, at + cg_json_escape(cut_text(text), at));
 }
 
 /* `,"truncated":{…}` with the original lengths of the members that were cut; mostly nothing. */
@@ -254,7 +223,7 @@ static char *write_truncated(char *at, const struct cg_declaration *declaration)
     return at;
 }
 
-static char *write_guest(struct rendering *rendering, char *at,
+static char *write_guest(struct cg_rendering *rendering, char *at,
                          const struct cg_declaration *declaration)
 {
     at = CG_RENDER_LITERAL(at, "\",\"guest\":{\"guestComm\":\"");
@@ -270,8 +239,7 @@ static char *write_guest(struct rendering *rendering, char *at,
     return CG_RENDER_LITERAL(at, "},");
 }
 
-/* `"host":{…},`: what only the host knows. */
-static char *write_host(struct rendering *rendering, char *at)
+char *cg_rendering_host(struct cg_rendering *rendering, char *at)
 {
     const struct cg_stamp *stamp = rendering->stamp;
     const struct cg_run_identity *run = stamp->run;
@@ -300,13 +268,10 @@ static char *write_host(struct rendering *rendering, char *at)
     return CG_RENDER_LITERAL(at, "\"},");
 }
 
-/* From the run id in `data` to the last brace. */
-static char *write_tail(const struct rendering *rendering, char *at, bool null_traceparent)
+char *cg_rendering_close(const struct cg_rendering *rendering, char *at, bool null_traceparent)
 {
     const struct cg_run_identity *run = rendering->stamp->run;
-    at = CG_RENDER_LITERAL(at, "\"runId\":\"");
-    at = cg_render_bytes(at, run->run_id);
-    at = CG_RENDER_LITERAL(at, "\"},\"time\":\"");
+    at = CG_RENDER_LITERAL(at, "},\"time\":\"");
     at = write_time(rendering, at);
     if (run->traceparent_json.len > 0) {
         at = CG_RENDER_LITERAL(at, "\",\"traceparent\":\"");
@@ -317,13 +282,21 @@ static char *write_tail(const struct rendering *rendering, char *at, bool null_t
                             : CG_RENDER_LITERAL(at, "\"}");
 }
 
-static char *write_guest_event(struct rendering *rendering, char *at,
-                               const struct cg_declaration *declaration, const char *uuid,
-                               bool null_traceparent)
+/* From the run id in `data` to the last brace. */
+static char *write_tail(const struct cg_rendering *rendering, char *at, bool null_traceparent)
 {
-    at = write_head(rendering, at, uuid, declaration->probe_source);
+    at = CG_RENDER_LITERAL(at, "\"runId\":\"");
+    at = cg_render_bytes(at, rendering->stamp->run->run_id);
+    *at++ = '"';
+    return cg_rendering_close(rendering, at, null_traceparent);
+}
+
+static char *write_guest_event(struct cg_rendering *rendering, char *at,
+                               const struct cg_declaration *declaration, bool null_traceparent)
+{
+    at = write_head(rendering, at, declaration->probe_source);
     at = write_guest(rendering, at, declaration);
-    at = write_host(rendering, at);
+    at = cg_rendering_host(rendering, at);
     at = CG_RENDER_LITERAL(at, "\"provenance\":\"declared\",");
     return write_tail(rendering, at, null_traceparent);
 }
@@ -342,18 +315,18 @@ static void start_meta(const struct cg_stamp *stamp, const struct cg_declaration
 }
 
 /* The signed event in its transport event. Returns its length, or 0. */
-static size_t write_signed(struct rendering *rendering, struct cg_signer *signer,
-                           const struct cg_declaration *declaration, const char *uuid, char *out)
+static size_t write_signed(struct cg_rendering *rendering, struct cg_signer *signer,
+                           const struct cg_declaration *declaration, char *out)
 {
     const struct cg_transport_attributes attributes = {
-        .id_json = cg_bytes(uuid, CG_UUID_TEXT_LEN),
+        .id_json = cg_bytes(rendering->uuid, CG_UUID_TEXT_LEN),
         .time_json = cg_bytes(rendering->time, CG_TIME_TEXT_LEN),
         .traceparent_json = rendering->stamp->run->traceparent_json,
     };
     char *at = cg_transport_open(out, attributes.id_json);
     at = cg_transport_open_envelope(at);
     const char *canonical = at;
-    at = write_guest_event(rendering, at, declaration, uuid, true);
+    at = write_guest_event(rendering, at, declaration, true);
     at = cg_transport_seal(at, canonical, signer);
     return at == NULL ? 0 : (size_t)(cg_transport_close(at, &attributes) - out);
 }
@@ -366,23 +339,24 @@ size_t cg_envelope_guest(const struct cg_envelope *envelope, struct cg_signer *s
     if (!cg_envelope_run_fits(stamp->run)) {
         return 0;
     }
-    struct rendering rendering = {
+    struct cg_rendering rendering = {
         .envelope = envelope,
         .stamp = stamp,
         .start = out,
-        .time = time_text(stamp->received_ns),
+        .time = cg_rendering_time(stamp->received_ns),
+        .uuid = uuid,
         .meta = ret_meta,
     };
     if (cg_signer_mode(signer) == CG_SIGNING_OFF) {
         /* Nothing can fail any more, so the result is filled in its place: copying what was just
          * written piecemeal would stall on the way from store to load. */
         start_meta(stamp, declaration, ret_meta);
-        return (size_t)(write_guest_event(&rendering, out, declaration, uuid, false) - out);
+        return (size_t)(write_guest_event(&rendering, out, declaration, false) - out);
     }
     struct cg_event_meta meta;
     start_meta(stamp, declaration, &meta);
     rendering.meta = &meta;
-    size_t len = write_signed(&rendering, signer, declaration, uuid, out);
+    size_t len = write_signed(&rendering, signer, declaration, out);
     if (len > 0) {
         *ret_meta = meta;
     }

@@ -55,4 +55,41 @@ CG_MUST_USE size_t cg_envelope_guest(const struct cg_envelope *envelope, struct 
                                      const char uuid[CG_UUID_TEXT_LEN], char *out,
                                      struct cg_event_meta *ret_meta);
 
+/*
+ * The gateway's own events; docs/contract.md section 4 lists when each is made and its members.
+ * Types are the prefix of guest types and the name (`…v1.guest.agent_silenced`; the dot of
+ * `telemetry.dropped` stays, which no guest's type has). run_ended is not about the guest: a
+ * `guest.` at the end of the prefix is left out for it (`…v1.run_ended`).
+ */
+enum cg_gateway_event {
+    CG_GATEWAY_AGENT_SILENCED,
+    CG_GATEWAY_AGENT_RESUMED,
+    CG_GATEWAY_TELEMETRY_DROPPED,
+    CG_GATEWAY_STREAM_OPENED,
+    CG_GATEWAY_STREAM_CLOSED,
+    CG_GATEWAY_PAUSED,
+    CG_GATEWAY_UNPAUSED,
+    CG_GATEWAY_RUN_ENDED,
+    CG_GATEWAY_EVENT_COUNT
+};
+
+/* One member of `data` beside cellId, host, provenance and runId: its key, and its value as JSON.
+ */
+struct cg_member {
+    struct cg_bytes key;
+    struct cg_bytes json;
+};
+
+/*
+ * As cg_envelope_guest, for an event of the gateway's own: provenance `observed`, `members` (sorted
+ * by key, no key twice) in their sorted places among the others. Returns 0 too if the members are
+ * so long that the event would exceed CG_EVENT_BYTES_MAX: the caller splits.
+ */
+CG_MUST_USE size_t cg_envelope_gateway(const struct cg_envelope *envelope, struct cg_signer *signer,
+                                       const struct cg_stamp *stamp, enum cg_gateway_event type,
+                                       const struct cg_member *members, size_t count,
+                                       enum cg_event_severity severity,
+                                       const char uuid[CG_UUID_TEXT_LEN], char *out,
+                                       struct cg_event_meta *ret_meta);
+
 #endif

@@ -57,7 +57,8 @@ static int dismiss(struct cg_http_clients *clients, struct cg_http_peer *peer)
     return peer->fd;
 }
 
-/* The open peer without progress for the longest time; of `address` only, unless that is NULL. */
+/* The open peer without progress for the longest time; of `address` only, unless that is NULL. Who
+ * is being worked for counts, but is not given up for a newcomer. */
 static struct cg_http_peer *stalest(struct cg_http_clients *clients, const uint8_t *address,
                                     uint32_t *ret_count)
 {
@@ -70,6 +71,9 @@ static struct cg_http_peer *stalest(struct cg_http_clients *clients, const uint8
             continue;
         }
         count++;
+        if (peer->working) {
+            continue;
+        }
         if (found == NULL || peer->progress_ns < found->progress_ns) {
             found = peer;
         }
@@ -78,17 +82,21 @@ static struct cg_http_peer *stalest(struct cg_http_clients *clients, const uint8
     return found;
 }
 
-static int make_room(struct cg_http_clients *clients, const uint8_t *address)
+/* False: there is no room, and nobody who could make some. */
+static bool make_room(struct cg_http_clients *clients, const uint8_t *address, int *ret_evict)
 {
     uint32_t count = 0;
     struct cg_http_peer *peer = stalest(clients, address, &count);
-    if (count >= clients->limits.per_address_max) {
-        return dismiss(clients, peer);
+    if (count < clients->limits.per_address_max) {
+        if (clients->open < clients->limits.max) {
+            return true;
+        }
+        peer = stalest(clients, NULL, &count);
     }
-    if (clients->open >= clients->limits.max) {
-        return dismiss(clients, stalest(clients, NULL, &count));
+    if (peer != NULL) {
+        *ret_evict = dismiss(clients, peer);
     }
-    return -1;
+    return peer != NULL;
 }
 
 struct cg_http_peer *cg_http_clients_add(struct cg_http_clients *clients, int fd,
@@ -105,7 +113,9 @@ struct cg_http_peer *cg_http_clients_add(struct cg_http_clients *clients, int fd
     }
     uint8_t key[16];
     copy_address(address, key);
-    *ret_evict = make_room(clients, key);
+    if (!make_room(clients, key, ret_evict)) {
+        return NULL;
+    }
     *slot = (struct cg_http_peer){
         .fd = fd,
         .progress_ns = now_ns,
@@ -123,6 +133,19 @@ void cg_http_clients_request_begun(struct cg_http_clients *clients, struct cg_ht
     uint64_t deadline_ns = now_ns + clients->limits.request_ns;
     /* The first request counts from connecting, whatever of it has arrived. */
     peer->deadline_ns = deadline_ns < peer->deadline_ns ? deadline_ns : peer->deadline_ns;
+}
+
+void cg_http_clients_request_working(struct cg_http_peer *peer)
+{
+    peer->working = true;
+    peer->deadline_ns = UINT64_MAX;
+}
+
+void cg_http_clients_request_worked(struct cg_http_clients *clients, struct cg_http_peer *peer,
+                                    uint64_t now_ns)
+{
+    peer->working = false;
+    peer->deadline_ns = now_ns + clients->limits.request_ns;
 }
 
 void cg_http_clients_request_done(struct cg_http_clients *clients, struct cg_http_peer *peer,

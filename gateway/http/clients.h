@@ -22,6 +22,7 @@ struct cg_http_peer {
     uint64_t progress_ns; /* when it connected or last completed a request */
     uint64_t deadline_ns; /* when it is closed if nothing happens before */
     bool closing;         /* was named once; not named again */
+    bool working;         /* its request is whole and being worked on: it has all time */
     bool used;
 };
 
@@ -38,14 +39,20 @@ CG_MUST_USE bool cg_http_clients_new(const struct cg_http_clients_limits *limits
 void cg_http_clients_free(struct cg_http_clients *clients);
 
 /*
- * A connection has been accepted. Returns its entry (NULL if the table is full: refuse it), and the
- * descriptor of one that must be closed to make room in *ret_evict, or -1.
+ * A connection has been accepted. Returns its entry (NULL if the table is full, or if everybody is
+ * being worked for: refuse it), and the descriptor of one that must be closed to make room in
+ * *ret_evict, or -1.
  */
 struct cg_http_peer *cg_http_clients_add(struct cg_http_clients *clients, int fd,
                                          const struct sockaddr *address, uint64_t now_ns,
                                          int *ret_evict);
 void cg_http_clients_request_begun(struct cg_http_clients *clients, struct cg_http_peer *peer,
                                    uint64_t now_ns);
+/* The request is whole, and its answer takes time that is not the peer's fault. */
+void cg_http_clients_request_working(struct cg_http_peer *peer);
+/* The answer is there: the peer has request_ns to take it. */
+void cg_http_clients_request_worked(struct cg_http_clients *clients, struct cg_http_peer *peer,
+                                    uint64_t now_ns);
 void cg_http_clients_request_done(struct cg_http_clients *clients, struct cg_http_peer *peer,
                                   uint64_t now_ns);
 void cg_http_clients_remove(struct cg_http_clients *clients, struct cg_http_peer *peer);

@@ -19,9 +19,15 @@ static const char *phase_name(int phase)
     return names[phase];
 }
 
+static bool registrations_kept(const struct cg_gateway_view *view)
+{
+    return view->registrations == NULL || cg_registrations_writable(view->registrations);
+}
+
 static bool is_ready(const struct cg_gateway_view *view, const struct cg_spool_status *spool)
 {
-    return atomic_load(&view->phase) == CG_PHASE_READY && spool->appendable;
+    return atomic_load(&view->phase) == CG_PHASE_READY && spool->appendable &&
+           registrations_kept(view);
 }
 
 static bool in_trouble(const struct cg_delivery_status *exporter)
@@ -71,6 +77,8 @@ void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                    phase_name(phase));
         check_line(&answer->body, spool.appendable ? '+' : '-', "spool",
                    spool.appendable ? "ok" : spool.last_error);
+        check_line(&answer->body, registrations_kept(view) ? '+' : '-', "registrations",
+                   registrations_kept(view) ? "ok" : "cannot be kept");
         for (size_t i = 0; i < view->deliveries_count; i++) {
             struct cg_delivery_status exporter;
             cg_delivery_status(view->deliveries[i], &exporter);
@@ -149,6 +157,24 @@ static void add_cells(const struct cg_gateway_view *view, cJSON *report)
     }
 }
 
+static cJSON *exporter_report(const struct cg_delivery_status *status)
+{
+    cJSON *object = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(object, "name", status->name);
+    (void)cJSON_AddStringToObject(object, "type", status->type);
+    (void)cJSON_AddStringToObject(object, "state", cg_delivery_state_name(status->state));
+    (void)cJSON_AddBoolToObject(object, "up", status->up);
+    add_count(object, "delivered_events", status->delivered_events);
+    add_count(object, "dead_lettered_events", status->dead_lettered_events);
+    add_count(object, "rejected_events", status->rejected_events);
+    add_count(object, "backlog_events", status->backlog.events);
+    add_count(object, "backlog_bytes", status->backlog.bytes);
+    add_time(object, "oldest_event_time", status->backlog.oldest_received_ns);
+    add_untrusted(object, "last_error", status->last_error);
+    add_time(object, "last_error_time", status->last_error_realtime_ns);
+    return object;
+}
+
 /* Returns whether any is in trouble. */
 static bool add_exporters(const struct cg_gateway_view *view, cJSON *report)
 {
@@ -157,23 +183,57 @@ static bool add_exporters(const struct cg_gateway_view *view, cJSON *report)
     for (size_t i = 0; i < view->deliveries_count; i++) {
         struct cg_delivery_status status;
         cg_delivery_status(view->deliveries[i], &status);
-        cJSON *object = cJSON_CreateObject();
-        (void)cJSON_AddItemToArray(array, object);
-        (void)cJSON_AddStringToObject(object, "name", status.name);
-        (void)cJSON_AddStringToObject(object, "type", status.type);
-        (void)cJSON_AddStringToObject(object, "state", cg_delivery_state_name(status.state));
-        (void)cJSON_AddBoolToObject(object, "up", status.up);
-        add_count(object, "delivered_events", status.delivered_events);
-        add_count(object, "dead_lettered_events", status.dead_lettered_events);
-        add_count(object, "rejected_events", status.rejected_events);
-        add_count(object, "backlog_events", status.backlog.events);
-        add_count(object, "backlog_bytes", status.backlog.bytes);
-        add_time(object, "oldest_event_time", status.backlog.oldest_received_ns);
-        add_untrusted(object, "last_error", status.last_error);
-        add_time(object, "last_error_time", status.last_error_realtime_ns);
+        (void)cJSON_AddItemToArray(array, exporter_report(&status));
         trouble = trouble || in_trouble(&status);
     }
     return trouble;
+}
+
+/* Prints and frees it. */
+static void answer_json(cJSON *report, struct cg_http_answer *answer)
+{
+    char *text = cJSON_Print(report);
+    cJSON_Delete(report);
+    answer->content_type = "application/json";
+    if (text == NULL) {
+        answer->body.failed = true;
+        return;
+    }
+    cg_buf_append_str(&answer->body, text);
+    cg_buf_append_char(&answer->body, '\n');
+    cJSON_free(text);
+}
+
+/* More than the health report has: what the exporter has been answered, and when it tries again. */
+static cJSON *exporter_details(const struct cg_gateway_view *view,
+                               const struct cg_delivery_status *status)
+{
+    cJSON *object = exporter_report(status);
+    cJSON *requests = cJSON_AddObjectToObject(object, "requests");
+    for (unsigned outcome = 0; outcome < CG_OUTCOME_COUNT; outcome++) {
+        add_count(requests, cg_outcome_name((enum cg_outcome)outcome), status->requests[outcome]);
+    }
+    uint64_t now_ns = cg_clock_monotonic(view->clock);
+    if (status->retry_at_ns == 0) {
+        (void)cJSON_AddNullToObject(object, "retry_in_ms");
+    } else {
+        add_count(object, "retry_in_ms",
+                  status->retry_at_ns > now_ns ? (status->retry_at_ns - now_ns) / CG_NS_PER_MS : 0);
+    }
+    add_time(object, "certificate_expiry_time", status->certificate_expiry_s * CG_NS_PER_S);
+    return object;
+}
+
+void cg_health_exporters(const struct cg_gateway_view *view, struct cg_http_answer *answer)
+{
+    cJSON *report = cJSON_CreateObject();
+    cJSON *array = cJSON_AddArrayToObject(report, "exporters");
+    for (size_t i = 0; i < view->deliveries_count; i++) {
+        struct cg_delivery_status status;
+        cg_delivery_status(view->deliveries[i], &status);
+        (void)cJSON_AddItemToArray(array, exporter_details(view, &status));
+    }
+    answer_json(report, answer);
 }
 
 void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer *answer)
@@ -189,22 +249,50 @@ void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer 
     add_time(report, "started_at", view->started_realtime_ns);
     add_cells(view, report);
     add_spool(report, &spool);
+    (void)cJSON_AddBoolToObject(report, "registrations_kept", registrations_kept(view));
     bool trouble = add_exporters(view, report);
     const char *status = phase != CG_PHASE_READY ? phase_name(phase)
-                         : !spool.appendable     ? "failing"
+                         : !ready                ? "failing"
                          : trouble               ? "degraded"
                                                  : "ok";
     (void)cJSON_SetValuestring(word, status);
-    char *text = cJSON_Print(report);
-    cJSON_Delete(report);
-
     answer->status = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-    answer->content_type = "application/json";
-    if (text == NULL) {
-        answer->body.failed = true;
-        return;
+    answer_json(report, answer);
+}
+
+/* --- the front page --- */
+
+void cg_health_index(const struct cg_gateway_view *view, struct cg_http_answer *answer)
+{
+    struct cg_buf *out = &answer->body;
+    struct cg_spool_status spool;
+    cg_spool_status(view->spool, &spool);
+    struct cell_counts counts = {.now_ns = cg_clock_monotonic(view->clock)};
+    cg_registry_visit(view->registry, count_cell, &counts);
+    cg_buf_printf(out, "cellgate %s on %s: %s\n\n", view->version, view->node,
+                  phase_name(atomic_load(&view->phase)));
+    cg_buf_append_str(out, "cells     ");
+    for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
+        cg_buf_printf(out, " %s %llu", cg_cell_state_name((enum cg_cell_state)state),
+                      (unsigned long long)counts.by_state[state]);
     }
-    cg_buf_append_str(&answer->body, text);
-    cg_buf_append_char(&answer->body, '\n');
-    cJSON_free(text);
+    cg_buf_printf(out, "\nspool      %llu of %llu bytes%s\n", (unsigned long long)spool.bytes,
+                  (unsigned long long)spool.bytes_max,
+                  spool.appendable ? "" : ", cannot be appended to");
+    for (size_t i = 0; i < view->deliveries_count; i++) {
+        struct cg_delivery_status exporter;
+        cg_delivery_status(view->deliveries[i], &exporter);
+        cg_buf_printf(out, "exporter   %s (%s): %s, delivered %llu, waiting %llu\n", exporter.name,
+                      exporter.type, cg_delivery_state_name(exporter.state),
+                      (unsigned long long)exporter.delivered_events,
+                      (unsigned long long)exporter.backlog.events);
+    }
+    cg_buf_append_str(out, "\n"
+                           "/livez           the process turns\n"
+                           "/readyz          guests are heard (?verbose: each check)\n"
+                           "/healthz         all of it, JSON\n"
+                           "/metrics         Prometheus\n"
+                           "/v1/cells        the cells, JSON (?state= ?limit= ?after=)\n"
+                           "/v1/cells/{id}   one of them\n"
+                           "/v1/exporters    the exporters, JSON\n");
 }

@@ -33,7 +33,16 @@ static bool is_abandoned(const struct sockaddr_un *address)
            errno == ECONNREFUSED;
 }
 
-static bool listen_unix(const char *path, int *ret_fd, struct cg_error *err)
+/* After bind and before listen: nobody can have connected yet, and the umask has no say. The
+ * directory is the operator's, so the path is what was bound. */
+static bool admit(const char *path, const struct cg_http_socket *who)
+{
+    return (who->group == (gid_t)-1 || lchown(path, (uid_t)-1, who->group) == 0) &&
+           chmod(path, who->mode) == 0;
+}
+
+static bool listen_unix(const char *path, const struct cg_http_socket *who, int *ret_fd,
+                        struct cg_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path)) {
@@ -48,12 +57,15 @@ static bool listen_unix(const char *path, int *ret_fd, struct cg_error *err)
     if (is_abandoned(&address)) {
         (void)unlink(path);
     }
-    /* On the descriptor before bind: the file has its mode (but for the umask) from the beginning.
-     */
-    if (fchmod(fd, 0660) != 0 ||
-        bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
-        listen(fd, BACKLOG) != 0) {
+    /* On the descriptor before bind: the file is nobody else's from the beginning. */
+    if (fchmod(fd, 0600) != 0 ||
+        bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
         return cg_error_errno(err, errno, "listen on %s", path);
+    }
+    if (!admit(path, who) || listen(fd, BACKLOG) != 0) {
+        int errnum = errno;
+        (void)unlink(path);
+        return cg_error_errno(err, errnum, "listen on %s", path);
     }
     *ret_fd = cg_steal_fd(&fd);
     return true;
@@ -153,12 +165,13 @@ static bool listen_tcp(const char *text, int *ret_fd, char ret_name[CG_ADDRESS_T
     return true;
 }
 
-bool cg_http_listen(const char *address, int *ret_fd, char ret_name[CG_ADDRESS_TEXT_MAX],
-                    struct cg_error *err)
+bool cg_http_listen(const char *address, const struct cg_http_socket *socket, int *ret_fd,
+                    char ret_name[CG_ADDRESS_TEXT_MAX], struct cg_error *err)
 {
+    static const struct cg_http_socket usual = {.mode = 0660, .group = (gid_t)-1};
     const char *path = unix_path(address);
-    bool listening =
-        path != NULL ? listen_unix(path, ret_fd, err) : listen_tcp(address, ret_fd, ret_name, err);
+    bool listening = path != NULL ? listen_unix(path, socket == NULL ? &usual : socket, ret_fd, err)
+                                  : listen_tcp(address, ret_fd, ret_name, err);
     if (!listening) {
         return cg_error_context(err, "listen %s", address);
     }

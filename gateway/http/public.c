@@ -1,6 +1,7 @@
 #include "http/public.h"
 
 #include "cellgate/cleanup.h"
+#include "http/cells_page.h"
 #include "http/health.h"
 #include "http/metrics.h"
 #include "http/server.h"
@@ -45,37 +46,78 @@ static void get_metrics(const struct cg_gateway_view *view, const struct cg_http
     cg_metrics_page(view, &answer->body);
 }
 
+static void get_exporters(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                          struct cg_http_answer *answer)
+{
+    (void)request;
+    cg_health_exporters(view, answer);
+}
+
+static void get_index(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                      struct cg_http_answer *answer)
+{
+    (void)request;
+    cg_health_index(view, answer);
+}
+
+static void get_cell(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                     struct cg_http_answer *answer)
+{
+    cg_cells_page_one(view, cg_public_cell_id(request->path), answer);
+}
+
+static const char cell_prefix[] = "/v1/cells/";
+
+const char *cg_public_cell_id(const char *path)
+{
+    size_t len = sizeof(cell_prefix) - 1;
+    return strncmp(path, cell_prefix, len) == 0 ? path + len : NULL;
+}
+
 static const struct route {
     const char *path;
     void (*get)(const struct cg_gateway_view *view, const struct cg_http_request *request,
                 struct cg_http_answer *answer);
 } routes[] = {
-    {"/livez", get_livez},
-    {"/readyz", get_readyz},
-    {"/healthz", get_healthz},
-    {"/metrics", get_metrics},
+    {"/livez", get_livez},     {"/readyz", get_readyz},           {"/healthz", get_healthz},
+    {"/metrics", get_metrics}, {"/v1/cells", cg_cells_page_list}, {"/v1/exporters", get_exporters},
+    {"/", get_index},
 };
 
-static void handle(void *context, const struct cg_http_request *request,
-                   struct cg_http_answer *answer)
+static const struct route cell_route = {cell_prefix, get_cell};
+
+static const struct route *route_of(const char *path)
 {
-    const struct cg_public *server = context;
-    bool get = strcmp(request->method, MHD_HTTP_METHOD_GET) == 0 ||
-               strcmp(request->method, MHD_HTTP_METHOD_HEAD) == 0;
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (strcmp(routes[i].path, request->path) != 0) {
-            continue;
+        if (strcmp(routes[i].path, path) == 0) {
+            return &routes[i];
         }
-        if (get) {
-            routes[i].get(server->view, request, answer);
-            return;
-        }
+    }
+    return cg_public_cell_id(path) == NULL ? NULL : &cell_route;
+}
+
+void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                      struct cg_http_answer *answer)
+{
+    const struct route *route = route_of(request->path);
+    if (route == NULL) {
+        cg_http_problem(answer, MHD_HTTP_NOT_FOUND, "there is no such page; / lists what there is");
+        return;
+    }
+    if (strcmp(request->method, MHD_HTTP_METHOD_GET) != 0 &&
+        strcmp(request->method, MHD_HTTP_METHOD_HEAD) != 0) {
         cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "this resource is read with GET");
         answer->allow = "GET, HEAD";
         return;
     }
-    cg_http_problem(answer, MHD_HTTP_NOT_FOUND,
-                    "there are /livez, /readyz, /healthz and /metrics here");
+    route->get(view, request, answer);
+}
+
+static void handle(void *context, const struct cg_http_request *request,
+                   struct cg_http_answer *answer)
+{
+    struct cg_public *server = context;
+    cg_public_answer(server->view, request, answer);
 }
 
 bool cg_public_start(const struct cg_public_config *config, const struct cg_gateway_view *view,

@@ -8,8 +8,10 @@
 #ifndef CELLGATE_PUBLIC_H
 #define CELLGATE_PUBLIC_H
 
+#include "cells/registrations.h"
 #include "cells/registry.h"
 #include "delivery/delivery.h"
+#include "http/server.h"
 #include "ingress/ingress.h"
 #include "spool/spool.h"
 
@@ -25,11 +27,19 @@ struct cg_gateway_view {
     uint64_t started_realtime_ns;
     struct cg_ingress *_Atomic ingress; /* NULL until it is started */
     struct cg_registry *registry;
+    struct cg_registrations *registrations; /* NULL: none */
     struct cg_spool *spool;
     struct cg_delivery *const *deliveries;
     size_t deliveries_count;
     const struct cg_clock *clock;
 };
+
+/* Answers what both listeners serve; 404 and 405 included. Does not block. */
+void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_request *request,
+                      struct cg_http_answer *answer);
+/* The cell's id in "/v1/cells/{id}" (whatever stands there, slashes included); NULL for another
+ * path. Borrowed from it. */
+const char *cg_public_cell_id(const char *path);
 
 struct cg_public;
 

@@ -3,7 +3,6 @@
 #include "cellgate/cleanup.h"
 #include "cellgate/log.h"
 #include "cellgate/metrics.h"
-#include "event/json_write.h"
 #include "http/guard.h"
 #include "http/listen.h"
 
@@ -11,12 +10,26 @@
 #include <microhttpd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 
 enum {
     CONNECTION_MEMORY_BYTES = 16 << 10,
     CONNECTIONS_CLOSING_MAX = 128, /* above the limit, on their way out */
-    ANSWER_BYTES_MAX = 64 << 20,   /* 10,000 cells make a few MiB */
+    ANSWER_BYTES_MAX = 64 << 20,   /* 1,000 cells with all their labels make a few MiB */
+    WAIT_ROUND_MS = 10,            /* how often answers that wait are looked at */
+};
+
+/* A request that is deferred: from its head until its answer is on its way. */
+struct exchange {
+    struct cg_http_job job; /* first: the job is the exchange */
+    struct cg_http_server *server;
+    struct MHD_Connection *connection;
+    enum { EXCHANGE_READING, EXCHANGE_WORKING, EXCHANGE_ANSWERED } state;
+    struct cg_http_request request;
+    struct cg_http_answer answer;
+    struct cg_buf body;
+    struct exchange *next; /* in one of the server's lists */
 };
 
 struct cg_http_server {
@@ -25,32 +38,15 @@ struct cg_http_server {
     struct cg_http_clients *clients;
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
-    int stop_fd;
+    int wake_fd;
+    _Atomic bool stopping;
     pthread_t thread;
+
+    pthread_mutex_t lock;
+    struct exchange *worked; /* under the lock; the rest is the thread's own */
+    struct exchange *waiting;
+    size_t deferred; /* exchanges whose connection is suspended */
 };
-
-const char *cg_http_query(const struct cg_http_request *request, const char *key)
-{
-    const char *value = NULL;
-    size_t len = 0;
-    if (MHD_lookup_connection_value_n(request->native, MHD_GET_ARGUMENT_KIND, key, strlen(key),
-                                      &value, &len) != MHD_YES) {
-        return NULL;
-    }
-    return value == NULL ? "" : value;
-}
-
-void cg_http_problem(struct cg_http_answer *answer, unsigned status, const char *detail)
-{
-    answer->status = status;
-    answer->content_type = "application/problem+json";
-    cg_buf_clear(&answer->body);
-    cg_buf_append_str(&answer->body, "{\"type\":\"about:blank\",\"title\":");
-    cg_json_append_string(&answer->body, cg_bytes_str(MHD_get_reason_phrase_for(status)));
-    cg_buf_printf(&answer->body, ",\"status\":%u,\"detail\":", status);
-    cg_json_append_string(&answer->body, cg_bytes_str(detail));
-    cg_buf_append_str(&answer->body, "}\n");
-}
 
 /* --- one request --- */
 
@@ -76,6 +72,9 @@ static bool admit(const struct cg_http_server *server, const struct cg_http_requ
                   const char *version, struct cg_http_answer *answer)
 {
     struct host_headers host = {0};
+    if (server->config.any_host) {
+        return true;
+    }
     (void)MHD_get_connection_values(request->native, MHD_HEADER_KIND, count_host, &host);
     if (host.count == 0 && strcmp(version, MHD_HTTP_VERSION_1_0) == 0) {
         return true; /* no browser speaks HTTP/1.0 */
@@ -126,25 +125,226 @@ static enum MHD_Result queue_answer(struct MHD_Connection *connection,
     return queued;
 }
 
+/* What on_request_line puts in a request's context; such a path or argument would be read as a
+ * shorter one. */
+static char has_nul;
+
+static void init_answer(struct cg_http_answer *answer)
+{
+    *answer = (struct cg_http_answer){.status = MHD_HTTP_OK, .content_type = "text/plain"};
+    cg_buf_init(&answer->body, ANSWER_BYTES_MAX);
+}
+
+static enum MHD_Result answer_at_once(struct cg_http_server *server,
+                                      const struct cg_http_request *request,
+                                      cg_http_handler handler)
+{
+    struct cg_http_answer answer;
+    init_answer(&answer);
+    handler(server, request, &answer);
+    enum MHD_Result queued = queue_answer(request->native, &answer);
+    cg_buf_fini(&answer.body);
+    return queued;
+}
+
+static void refuse_nul(void *server, const struct cg_http_request *request,
+                       struct cg_http_answer *answer)
+{
+    (void)server;
+    (void)request;
+    cg_http_problem(answer, MHD_HTTP_BAD_REQUEST, "there is a NUL (%00) in the path or query");
+}
+
+static void refuse_large(void *server, const struct cg_http_request *request,
+                         struct cg_http_answer *answer)
+{
+    (void)request;
+    char detail[64];
+    (void)snprintf(detail, sizeof(detail), "a request body has at most %zu bytes",
+                   ((struct cg_http_server *)server)->config.body_bytes_max);
+    cg_http_problem(answer, MHD_HTTP_CONTENT_TOO_LARGE, detail);
+}
+
+static void refuse_busy(void *server, const struct cg_http_request *request,
+                        struct cg_http_answer *answer)
+{
+    (void)server;
+    (void)request;
+    cg_http_problem(answer, MHD_HTTP_SERVICE_UNAVAILABLE, "too many requests wait already");
+}
+
+static void handle(void *context, const struct cg_http_request *request,
+                   struct cg_http_answer *answer)
+{
+    struct cg_http_server *server = context;
+    server->config.handler(server->config.context, request, answer);
+}
+
+/* --- deferred requests --- */
+
+static bool says_too_much(const struct cg_http_server *server,
+                          const struct cg_http_request *request)
+{
+    const char *length = cg_http_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    /* The library has refused what is no number. */
+    return length != NULL && strtoull(length, NULL, 10) > server->config.body_bytes_max;
+}
+
+/* On a thread of the jobs. */
+static void work(struct cg_http_job *job)
+{
+    struct exchange *exchange = (struct exchange *)job;
+    struct cg_http_server *server = exchange->server;
+    if (atomic_load(&server->stopping)) {
+        cg_http_problem(&exchange->answer, MHD_HTTP_SERVICE_UNAVAILABLE, "the gateway is stopping");
+    } else {
+        server->config.work(server->config.context, &exchange->request, &exchange->answer);
+    }
+    (void)pthread_mutex_lock(&server->lock);
+    exchange->next = server->worked;
+    server->worked = exchange;
+    (void)eventfd_write(server->wake_fd, 1); /* the server may be gone once the lock is not held */
+    (void)pthread_mutex_unlock(&server->lock);
+}
+
+static enum MHD_Result defer(struct cg_http_server *server, const struct cg_http_request *request,
+                             void **request_context)
+{
+    if (says_too_much(server, request)) {
+        return answer_at_once(server, request, refuse_large);
+    }
+    struct exchange *exchange = calloc(1, sizeof(*exchange));
+    if (exchange == NULL) {
+        return MHD_NO;
+    }
+    *exchange = (struct exchange){.job.run = work,
+                                  .server = server,
+                                  .connection = request->native,
+                                  .state = EXCHANGE_READING,
+                                  .request = *request};
+    init_answer(&exchange->answer);
+    cg_buf_init(&exchange->body, server->config.body_bytes_max);
+    *request_context = exchange;
+    return MHD_YES;
+}
+
+static struct cg_http_peer *peer_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info == NULL ? NULL : info->socket_context;
+}
+
+/* The request is whole: its connection sleeps until a thread has worked on it. */
+static enum MHD_Result begin_work(struct exchange *exchange)
+{
+    struct cg_http_server *server = exchange->server;
+    if (exchange->body.failed) {
+        return answer_at_once(server, &exchange->request, refuse_large);
+    }
+    exchange->request.body = cg_buf_bytes(&exchange->body);
+    exchange->state = EXCHANGE_WORKING;
+    if (!cg_http_jobs_add(server->config.jobs, &exchange->job)) {
+        return answer_at_once(server, &exchange->request, refuse_busy);
+    }
+    server->deferred++;
+    struct cg_http_peer *peer = peer_of(exchange->connection);
+    if (peer != NULL) {
+        cg_http_clients_request_working(peer);
+    }
+    MHD_suspend_connection(exchange->connection); /* it is only ever resumed on this thread */
+    return MHD_YES;
+}
+
+static enum MHD_Result go_on(struct exchange *exchange, const char *upload_data,
+                             size_t *upload_data_size)
+{
+    if (exchange->state == EXCHANGE_ANSWERED) {
+        return queue_answer(exchange->connection, &exchange->answer);
+    }
+    if (*upload_data_size == 0) {
+        return begin_work(exchange);
+    }
+    cg_buf_append(&exchange->body, cg_bytes(upload_data, *upload_data_size));
+    *upload_data_size = 0;
+    return MHD_YES;
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload_data,
                                   size_t *upload_data_size, void **request_context)
 {
-    (void)upload_data;
-    (void)request_context;
     struct cg_http_server *server = context;
+    const struct cg_http_request request = {.method = method, .path = url, .native = connection};
+    if (*request_context == &has_nul) {
+        return answer_at_once(server, &request, refuse_nul);
+    }
+    if (*request_context != NULL) {
+        return go_on(*request_context, upload_data, upload_data_size);
+    }
     if (*upload_data_size != 0) {
         return MHD_NO; /* the answer was queued before the body: nothing is read of it */
     }
-    const struct cg_http_request request = {.method = method, .path = url, .native = connection};
-    struct cg_http_answer answer = {.status = MHD_HTTP_OK, .content_type = "text/plain"};
-    cg_buf_init(&answer.body, ANSWER_BYTES_MAX);
-    if (admit(server, &request, version, &answer)) {
-        server->config.handler(server->config.context, &request, &answer);
+    struct cg_http_answer refusal;
+    init_answer(&refusal);
+    bool admitted = admit(server, &request, version, &refusal);
+    enum MHD_Result queued = admitted ? MHD_YES : queue_answer(connection, &refusal);
+    cg_buf_fini(&refusal.body);
+    if (!admitted) {
+        return queued;
     }
-    enum MHD_Result queued = queue_answer(connection, &answer);
-    cg_buf_fini(&answer.body);
-    return queued;
+    if (server->config.jobs != NULL && server->config.defers(server->config.context, &request)) {
+        return defer(server, &request, request_context);
+    }
+    return answer_at_once(server, &request, handle);
+}
+
+static void resume(struct exchange *exchange)
+{
+    struct cg_http_server *server = exchange->server;
+    exchange->state = EXCHANGE_ANSWERED;
+    server->deferred--;
+    struct cg_http_peer *peer = peer_of(exchange->connection);
+    if (peer != NULL) {
+        cg_http_clients_request_worked(server->clients, peer,
+                                       cg_clock_monotonic(server->config.clock));
+    }
+    MHD_resume_connection(exchange->connection);
+}
+
+/* Takes up what the threads have worked on. */
+static void collect(struct cg_http_server *server)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    struct exchange *exchange = cg_steal_ptr(server->worked);
+    (void)pthread_mutex_unlock(&server->lock);
+    while (exchange != NULL) {
+        struct exchange *next = exchange->next;
+        if (exchange->answer.wait.until_index == 0) {
+            resume(exchange);
+        } else {
+            exchange->next = server->waiting;
+            server->waiting = exchange;
+        }
+        exchange = next;
+    }
+}
+
+static void look_at_waiting(struct cg_http_server *server)
+{
+    for (struct exchange **at = &server->waiting; *at != NULL;) {
+        struct exchange *exchange = *at;
+        if (atomic_load(&server->stopping)) {
+            exchange->answer.wait.deadline_ns = 0;
+        }
+        if (server->config.finished(server->config.context, &exchange->request,
+                                    &exchange->answer)) {
+            *at = exchange->next;
+            resume(exchange);
+        } else {
+            at = &exchange->next;
+        }
+    }
 }
 
 /* --- connections --- */
@@ -187,30 +387,28 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
     }
 }
 
-static struct cg_http_peer *peer_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info == NULL ? NULL : info->socket_context;
-}
-
 static void *on_request_line(void *context, const char *uri, struct MHD_Connection *connection)
 {
-    (void)uri;
     struct cg_http_server *server = context;
     struct cg_http_peer *peer = peer_of(connection);
     if (peer != NULL) {
         cg_http_clients_request_begun(server->clients, peer, now(server));
     }
-    return NULL;
+    return strstr(uri, "%00") == NULL ? NULL : &has_nul;
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **request_context,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)request_context;
     struct cg_http_server *server = context;
     struct cg_http_peer *peer = peer_of(connection);
+    if (*request_context != NULL && *request_context != &has_nul) {
+        struct exchange *exchange = *request_context;
+        cg_buf_fini(&exchange->answer.body);
+        cg_buf_fini(&exchange->body);
+        free(exchange);
+        *request_context = NULL;
+    }
     if (peer != NULL && code == MHD_REQUEST_TERMINATED_COMPLETED_OK) {
         cg_http_clients_request_done(server->clients, peer, now(server));
     }
@@ -221,7 +419,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 static int poll_timeout_ms(const struct cg_http_server *server)
 {
     MHD_UNSIGNED_LONG_LONG wanted_ms = 0;
-    uint64_t wait_ms = INT32_MAX;
+    uint64_t wait_ms = server->waiting == NULL ? INT32_MAX : WAIT_ROUND_MS;
     if (MHD_get_timeout(server->daemon, &wanted_ms) == MHD_YES && wanted_ms < wait_ms) {
         wait_ms = wanted_ms;
     }
@@ -239,10 +437,15 @@ static void *serve(void *context)
     struct cg_http_server *server = context;
     struct pollfd fds[] = {
         {.fd = server->epoll_fd, .events = POLLIN},
-        {.fd = server->stop_fd, .events = POLLIN},
+        {.fd = server->wake_fd, .events = POLLIN},
     };
-    while ((fds[1].revents & POLLIN) == 0) {
+    /* A suspended connection cannot be ended: each is answered before the thread ends. */
+    while (!atomic_load(&server->stopping) || server->deferred > 0) {
         (void)poll(fds, 2, poll_timeout_ms(server));
+        eventfd_t wakes;
+        (void)eventfd_read(server->wake_fd, &wakes);
+        collect(server);
+        look_at_waiting(server);
         for (int fd; (fd = cg_http_clients_overdue(server->clients, now(server))) >= 0;) {
             evict(fd);
         }
@@ -264,8 +467,8 @@ CG_PRINTF(2, 0) static void log_daemon(void *context, const char *format, va_lis
 static bool start_daemon(struct cg_http_server *server, int listen_fd, struct cg_error *err)
 {
     server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, server,
-        MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, /* first: it is used while starting */
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
+        server, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, /* first: it is used while starting */
         MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)(server->config.limits.max + CONNECTIONS_CLOSING_MAX),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
@@ -287,10 +490,11 @@ static void dismantle(struct cg_http_server *server)
 {
     if (server->daemon != NULL) {
         MHD_stop_daemon(server->daemon);
-        cg_http_unlisten(server->config.address);
+        cg_http_unlisten(server->address);
     }
     cg_http_clients_free(server->clients);
-    cg_cleanup_close(&server->stop_fd);
+    cg_cleanup_close(&server->wake_fd);
+    (void)pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
@@ -302,10 +506,11 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
         return cg_error_set(err, "out of memory");
     }
     server->config = *config;
-    server->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    (void)pthread_mutex_init(&server->lock, NULL);
+    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cg_auto_close int listen_fd = -1;
-    if (server->stop_fd < 0 || !cg_http_clients_new(&config->limits, &server->clients, err) ||
-        !cg_http_listen(config->address, &listen_fd, server->address, err) ||
+    if (server->wake_fd < 0 || !cg_http_clients_new(&config->limits, &server->clients, err) ||
+        !cg_http_listen(config->address, config->socket, &listen_fd, server->address, err) ||
         !start_daemon(server, listen_fd, err)) {
         dismantle(server);
         return false;
@@ -329,7 +534,8 @@ const char *cg_http_server_address(const struct cg_http_server *server)
 
 void cg_http_server_stop(struct cg_http_server *server)
 {
-    (void)eventfd_write(server->stop_fd, 1);
+    atomic_store(&server->stopping, true);
+    (void)eventfd_write(server->wake_fd, 1);
     (void)pthread_join(server->thread, NULL);
     dismantle(server);
 }

@@ -14,6 +14,13 @@ enum {
     BREATHER_MS = 5,           /* when the kernel has no memory or descriptors at all */
 };
 
+/* A channel to be removed; on the stack of the thread that waits for it. */
+struct removal {
+    struct cg_list in_acceptor;
+    struct cg_channel *channel;
+    bool done;
+};
+
 struct cg_acceptor {
     const struct cg_ingress_config *config;
     struct cg_ingress_shared *shared;
@@ -23,6 +30,11 @@ struct cg_acceptor {
     bool running;
     _Atomic bool stopping;
     pthread_t thread;
+
+    pthread_mutex_t lock; /* covers those below */
+    bool ended;           /* the thread looks at removals no more */
+    struct cg_list removals;
+    pthread_cond_t removed;
 };
 
 static int open_reserve(void)
@@ -30,17 +42,28 @@ static int open_reserve(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static const struct {
+    const char *name;
+    enum cg_metric_series series;
+} refusals[CG_CONNECT_REFUSAL_COUNT] = {
+    [CG_CONNECT_CAP] = {"cap", CG_SERIES_connections_refused_cap},
+    [CG_CONNECT_DESCRIPTORS] = {"descriptors", CG_SERIES_connections_refused_descriptors},
+    [CG_CONNECT_MEMORY] = {"memory", CG_SERIES_connections_refused_memory},
+    [CG_CONNECT_PEER] = {"peer", CG_SERIES_connections_refused_peer},
+};
+
 static void report_refusal(struct cg_acceptor *acceptor, struct cg_channel *channel,
-                           const char *reason, enum cg_metric_series series)
+                           enum cg_connect_refusal refusal)
 {
-    cg_metric_add(series, 1);
+    cg_metric_add(refusals[refusal].series, 1);
     atomic_fetch_add_explicit(&channel->cell->connections_refused, 1, memory_order_relaxed);
+    cg_reader_note_refused(channel->reader, channel, refusal);
     uint64_t suppressed;
     if (cg_channel_may_log(channel, acceptor->shared, cg_clock_monotonic(acceptor->config->clock),
                            &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "connection_refused",
-               CG_F_BYTES("cell", channel->cell->identity.cell_id), CG_F_STR("reason", reason),
-               CG_F_U64("suppressed", suppressed));
+               CG_F_BYTES("cell", channel->cell->identity.cell_id),
+               CG_F_STR("reason", refusals[refusal].name), CG_F_U64("suppressed", suppressed));
     }
 }
 
@@ -52,8 +75,7 @@ static void refuse_by_reserve(struct cg_acceptor *acceptor, struct cg_channel *c
         (void)close(acceptor->reserve_fd);
         int fd = accept4(channel->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            report_refusal(acceptor, channel, "descriptors",
-                           CG_SERIES_connections_refused_descriptors);
+            report_refusal(acceptor, channel, CG_CONNECT_DESCRIPTORS);
             (void)close(fd);
         }
     }
@@ -61,18 +83,33 @@ static void refuse_by_reserve(struct cg_acceptor *acceptor, struct cg_channel *c
     acceptor->breathless = acceptor->reserve_fd < 0;
 }
 
+/* Who has connected, by the user id the process had then. */
+static bool peer_may_connect(const struct cg_acceptor *acceptor, int fd)
+{
+    const struct cg_range *uids = &acceptor->config->peer_uids;
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    return !uids->present || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+                              peer.uid >= uids->first && peer.uid <= uids->last);
+}
+
 static void hand_over(struct cg_acceptor *acceptor, struct cg_channel *channel, int fd)
 {
     struct cg_cell *cell = channel->cell;
+    if (!peer_may_connect(acceptor, fd)) {
+        report_refusal(acceptor, channel, CG_CONNECT_PEER);
+        (void)close(fd);
+        return;
+    }
     uint32_t open = atomic_load_explicit(&cell->connections, memory_order_relaxed);
     if (open >= acceptor->config->connections_max) {
-        report_refusal(acceptor, channel, "cap", CG_SERIES_connections_refused_cap);
+        report_refusal(acceptor, channel, CG_CONNECT_CAP);
         (void)close(fd);
         return;
     }
     struct cg_connection *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
-        report_refusal(acceptor, channel, "memory", CG_SERIES_connections_refused_memory);
+        report_refusal(acceptor, channel, CG_CONNECT_MEMORY);
         (void)close(fd);
         return;
     }
@@ -120,6 +157,41 @@ static void accept_some(struct cg_acceptor *acceptor, struct cg_channel *channel
     }
 }
 
+/* Between turns, when no ready descriptor is remembered. */
+static void remove_channels(struct cg_acceptor *acceptor)
+{
+    (void)pthread_mutex_lock(&acceptor->lock);
+    while (!cg_list_is_empty(&acceptor->removals)) {
+        struct removal *removal =
+            CG_LIST_ENTRY(acceptor->removals.next, struct removal, in_acceptor);
+        cg_list_remove(&removal->in_acceptor);
+        (void)pthread_mutex_unlock(&acceptor->lock);
+        cg_loop_remove(&acceptor->loop, removal->channel->listening.fd);
+        accept_some(acceptor, removal->channel, acceptor->config->connections_max);
+        (void)pthread_mutex_lock(&acceptor->lock);
+        removal->done = true;
+        (void)pthread_cond_broadcast(&acceptor->removed);
+    }
+    (void)pthread_mutex_unlock(&acceptor->lock);
+}
+
+void cg_acceptor_remove(struct cg_acceptor *acceptor, struct cg_channel *channel)
+{
+    struct removal removal = {.channel = channel};
+    cg_list_init(&removal.in_acceptor);
+    (void)pthread_mutex_lock(&acceptor->lock);
+    if (acceptor->ended) {
+        removal.done = true; /* nobody watches the socket any more */
+    } else {
+        cg_list_append(&acceptor->removals, &removal.in_acceptor);
+        cg_loop_wake(&acceptor->loop);
+    }
+    while (!removal.done) {
+        (void)pthread_cond_wait(&acceptor->removed, &acceptor->lock);
+    }
+    (void)pthread_mutex_unlock(&acceptor->lock);
+}
+
 static void *run(void *context)
 {
     struct cg_acceptor *acceptor = context;
@@ -134,7 +206,14 @@ static void *run(void *context)
         for (unsigned i = 0; i < ready.count; i++) {
             accept_some(acceptor, ready.data[i], ACCEPTS_PER_TURN_MAX);
         }
+        if (ready.woken) {
+            remove_channels(acceptor);
+        }
     }
+    (void)pthread_mutex_lock(&acceptor->lock);
+    acceptor->ended = true;
+    (void)pthread_mutex_unlock(&acceptor->lock);
+    remove_channels(acceptor); /* nobody may wait for a thread that has ended */
     return NULL;
 }
 
@@ -148,6 +227,9 @@ bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress
     acceptor->config = config;
     acceptor->shared = shared;
     acceptor->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
+    (void)pthread_mutex_init(&acceptor->lock, NULL);
+    (void)pthread_cond_init(&acceptor->removed, NULL);
+    cg_list_init(&acceptor->removals);
     acceptor->reserve_fd = open_reserve();
     if (acceptor->reserve_fd < 0) {
         (void)cg_error_errno(err, errno, "open /dev/null, the reserve descriptor");
@@ -200,5 +282,7 @@ void cg_acceptor_free(struct cg_acceptor *acceptor)
         (void)close(acceptor->reserve_fd);
     }
     cg_loop_fini(&acceptor->loop);
+    (void)pthread_cond_destroy(&acceptor->removed);
+    (void)pthread_mutex_destroy(&acceptor->lock);
     free(acceptor);
 }

@@ -21,6 +21,10 @@ CG_MUST_USE bool cg_acceptor_start(const struct cg_ingress_config *config,
 CG_MUST_USE bool cg_acceptor_add(struct cg_acceptor *acceptor, struct cg_channel *channel,
                                  struct cg_error *err);
 
+/* Any thread, while the acceptor runs: lets in who is waiting on the channel's socket, up to the
+ * cell's cap, and knows the channel no more when it returns. The socket stays open. */
+void cg_acceptor_remove(struct cg_acceptor *acceptor, struct cg_channel *channel);
+
 /* Ends the thread; after it the caller may empty what the sockets still hold. */
 void cg_acceptor_stop(struct cg_acceptor *acceptor);
 /* Accepts what is waiting on the channel's socket, up to the cell's cap. After stop. */

@@ -35,8 +35,7 @@ static void finish(struct cg_reader *reader, struct cg_connection *connection)
     connection->state = CG_CONNECTION_CLOSED;
     cg_list_remove(&connection->in_channel);
     if (cg_list_is_empty(&channel->connections)) {
-        cg_list_remove(&channel->in_reader);
-        cg_channel_set_paused(channel, false);
+        cg_reader_set_paused(reader, channel, false);
     }
     cg_list_append(&reader->closed, &connection->in_channel);
 }
@@ -83,6 +82,7 @@ void cg_reader_close(struct cg_reader *reader, struct cg_connection *connection,
     channel->connections_count--;
     atomic_fetch_sub_explicit(&channel->cell->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&reader->shared->connections, 1, memory_order_relaxed);
+    cg_reader_tell_stream(reader, connection, cg_close_reason_name(reason));
     if (reason != CG_CLOSE_EOF && reason != CG_CLOSE_SHUTDOWN && may_drain(reader, channel)) {
         begin_draining(reader, connection);
     } else {
@@ -95,6 +95,7 @@ void cg_reader_refuse(struct cg_reader *reader, struct cg_connection *connection
 {
     struct cg_channel *channel = connection->channel;
     cg_metric_add(cg_refusal_series(refusal), 1);
+    cg_life_drop(&channel->life, cg_refusal_drop(refusal), 1);
     uint64_t suppressed;
     if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "frame_rejected",
@@ -156,15 +157,14 @@ void cg_reader_bury(struct cg_reader *reader)
 
 void cg_reader_close_all(struct cg_reader *reader)
 {
-    while (!cg_list_is_empty(&reader->channels)) {
-        struct cg_channel *channel =
-            CG_LIST_ENTRY(reader->channels.next, struct cg_channel, in_reader);
-        struct cg_connection *connection =
-            CG_LIST_ENTRY(channel->connections.next, struct cg_connection, in_channel);
-        if (connection->state == CG_CONNECTION_DRAINING) {
-            finish(reader, connection);
-        } else {
-            cg_reader_close(reader, connection, CG_CLOSE_SHUTDOWN);
+    while (!cg_list_is_empty(&reader->draining)) {
+        finish(reader, CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining));
+    }
+    for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
+        struct cg_list *head = &CG_LIST_ENTRY(at, struct cg_channel, in_reader)->connections;
+        while (!cg_list_is_empty(head)) {
+            cg_reader_close(reader, CG_LIST_ENTRY(head->next, struct cg_connection, in_channel),
+                            CG_CLOSE_SHUTDOWN);
         }
     }
     cg_reader_bury(reader);

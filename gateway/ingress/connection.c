@@ -53,6 +53,12 @@ enum cg_close_reason cg_refusal_close_reason(enum cg_refusal refusal)
                                                      : CG_CLOSE_WIRE_ERROR;
 }
 
+enum cg_life_drop cg_refusal_drop(enum cg_refusal refusal)
+{
+    return refusal == CG_REFUSAL_UNSUPPORTED_VERSION ? CG_DROP_UNSUPPORTED_VERSION
+                                                     : CG_DROP_WIRE_ERROR;
+}
+
 struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader,
                                   const struct cg_listening *listening)
 {
@@ -65,7 +71,10 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
     channel->listening = *listening;
     channel->log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
     channel->log_limit.burst = LOG_LINES_PER_CELL;
+    cg_timer_init(&channel->timer);
+    cg_list_init(&channel->in_notes);
     cg_list_init(&channel->in_reader);
+    cg_list_init(&channel->in_leaving);
     cg_list_init(&channel->connections);
     cg_list_init(&channel->in_paused);
     cg_rate_bucket_init(&channel->bucket);
@@ -75,6 +84,7 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
 void cg_channel_free(struct cg_channel *channel)
 {
     CG_ASSERT(channel->connections_count == 0 && channel->draining == 0);
+    cg_life_fini(&channel->life);
     cg_listening_close(&channel->listening);
     cg_cell_unref(channel->cell);
     free(channel);

@@ -12,8 +12,10 @@
 #define CELLGATE_CONNECTION_H
 
 #include "base/list.h"
+#include "base/timers.h"
 #include "cellgate/log.h"
 #include "cellgate/metrics.h"
+#include "cells/life.h"
 #include "cells/registry.h"
 #include "ingress/decode.h"
 #include "ingress/listening.h"
@@ -37,6 +39,16 @@ enum cg_metric_series cg_close_reason_series(enum cg_close_reason reason);
 /* The counter of a refused frame, and what the refusal does to its connection. */
 enum cg_metric_series cg_refusal_series(enum cg_refusal refusal);
 enum cg_close_reason cg_refusal_close_reason(enum cg_refusal refusal);
+enum cg_life_drop cg_refusal_drop(enum cg_refusal refusal);
+
+/* Why a connection was closed as soon as it was accepted. */
+enum cg_connect_refusal {
+    CG_CONNECT_CAP,         /* the cell has max_connections */
+    CG_CONNECT_DESCRIPTORS, /* the process has none left */
+    CG_CONNECT_MEMORY,
+    CG_CONNECT_PEER, /* the process that connects may not */
+    CG_CONNECT_REFUSAL_COUNT
+};
 
 /* What acceptor and readers share. */
 struct cg_ingress_shared {
@@ -49,12 +61,22 @@ struct cg_channel {
     /* Constant. */
     struct cg_cell *cell; /* a reference */
     struct cg_reader *reader;
-    struct cg_channel *next; /* the ingress's list of all */
+    struct cg_channel *next, *previous; /* the ingress's list of all */
     struct cg_listening listening;
     struct cg_log_limit log_limit; /* of this cell */
 
+    /* Notes to the reader from other threads, under its inbox's lock. */
+    struct cg_list in_notes;
+    uint32_t refused[CG_CONNECT_REFUSAL_COUNT];
+    struct cg_farewell *farewell; /* leaving.c: somebody waits for the end of the run */
+    bool forgotten;               /* the run is over, and the channel the reader's own */
+
     /* The reader's. */
-    struct cg_list in_reader; /* while it has connections */
+    struct cg_life life;
+    struct cg_timer timer;    /* of the life */
+    struct cg_list in_reader; /* from adoption to the end of the run */
+    struct cg_list in_leaving;
+    bool end_told; /* run_ended is staged */
     struct cg_list connections;
     struct cg_list in_paused; /* while it is over its rate */
     uint64_t pause_ends_ns;
@@ -77,6 +99,7 @@ struct cg_connection {
     uint32_t ordinal; /* within the run, from 1 */
     uint8_t state;    /* enum cg_connection_state */
     uint32_t discarded_bytes;
+    uint32_t held_bytes;       /* of a run that is over: what is still to be read */
     struct cg_list in_channel; /* or in the reader's inbox, or among its closed ones */
     struct cg_list in_draining;
     uint64_t drain_ends_ns;

@@ -1,9 +1,10 @@
 #include "ingress/ingress.h"
 
+#include "cellgate/limits.h"
 #include "ingress/acceptor.h"
 #include "ingress/reader.h"
-#include "ingress/sockets_made.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@ struct cg_ingress {
     struct cg_ingress_shared shared;
     struct cg_acceptor *acceptor;
 
-    pthread_mutex_t lock; /* covers the two below */
-    struct cg_sockets_made *sockets_made;
+    pthread_mutex_t lock; /* covers the two below, and each cell's `channel` */
+    bool ending;
     struct cg_channel *channels; /* the newest first */
 
     struct worker workers[]; /* config.threads */
@@ -70,8 +71,8 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
     ingress->shared.log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
     ingress->shared.log_limit.burst = LOG_LINES_MAX;
     (void)pthread_mutex_init(&ingress->lock, NULL);
-    bool started = config->sockets_record == NULL ||
-                   cg_sockets_made_open(config->sockets_record, &ingress->sockets_made, err);
+    cg_listening_sweep(config->registrations, config->roots);
+    bool started = true;
     for (unsigned i = 0; started && i < config->threads; i++) {
         started = start_worker(ingress, i, envelope, key, spool, err);
     }
@@ -98,37 +99,109 @@ static struct cg_listening_request listening_request(const struct cg_ingress *in
     };
 }
 
-static bool listen_locked(struct cg_ingress *ingress, struct cg_cell *cell, struct cg_error *err)
+static bool add_channel(struct cg_ingress *ingress, struct cg_channel *channel,
+                        struct cg_error *err)
+{
+    (void)pthread_mutex_lock(&ingress->lock);
+    bool added = ingress->ending ? cg_error_set(err, "the gateway is stopping") : true;
+    if (added) {
+        cg_reader_adopt(channel->reader, channel);
+        channel->next = ingress->channels;
+        if (channel->next != NULL) {
+            channel->next->previous = channel;
+        }
+        ingress->channels = channel;
+        channel->cell->channel = channel;
+    }
+    (void)pthread_mutex_unlock(&ingress->lock);
+    return added;
+}
+
+/* The channel is somebody else's from here on; NULL: the cell does not listen. */
+static struct cg_channel *take_channel(struct cg_ingress *ingress, struct cg_cell *cell)
+{
+    (void)pthread_mutex_lock(&ingress->lock);
+    struct cg_channel *channel = ingress->ending ? NULL : cell->channel;
+    if (channel != NULL) {
+        *(channel->previous == NULL ? &ingress->channels : &channel->previous->next) =
+            channel->next;
+        if (channel->next != NULL) {
+            channel->next->previous = channel->previous;
+        }
+        channel->next = channel->previous = NULL;
+        cell->channel = NULL;
+    }
+    (void)pthread_mutex_unlock(&ingress->lock);
+    return channel;
+}
+
+/* The name first, so that nobody connects any more. */
+static void remove_socket(struct cg_ingress *ingress, const struct cg_cell *cell,
+                          const struct cg_listening *listening)
 {
     const struct cg_listening_request request = listening_request(ingress, cell);
+    cg_listening_unlink(listening, &request);
+    char path[PATH_MAX + 16];
+    (void)snprintf(path, sizeof(path), "%s_%d", cell->vsock_uds_base, CG_TELEMETRY_PORT);
+    cg_registrations_unmade(ingress->config.registrations, path);
+}
+
+enum cg_listening_outcome cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
+                                           const struct cg_kept_registration *registration,
+                                           struct cg_error *err)
+{
+    CG_ASSERT(cell->ingress_thread < ingress->config.threads && cell->channel == NULL);
+    const struct cg_listening_request request = listening_request(ingress, cell);
     struct cg_listening listening;
-    if (!cg_listening_open(&request, ingress->sockets_made, &listening, err)) {
-        return false;
+    enum cg_listening_outcome outcome =
+        cg_listening_open(&request, ingress->config.registrations, registration, &listening, err);
+    if (outcome != CG_LISTENING_DONE) {
+        return outcome;
     }
-    CG_ASSERT(cell->ingress_thread < ingress->config.threads);
     struct cg_channel *channel =
         cg_channel_new(cell, ingress->workers[cell->ingress_thread].reader, &listening);
     if (channel == NULL) {
-        cg_listening_unlink(&listening, &request);
+        (void)cg_error_set(err, "out of memory for a channel");
+        remove_socket(ingress, cell, &listening);
         cg_listening_close(&listening);
-        return cg_error_set(err, "out of memory for a channel");
+        return CG_LISTENING_FAILED;
+    }
+    if (!add_channel(ingress, channel, err)) {
+        remove_socket(ingress, cell, &listening);
+        cg_channel_free(channel);
+        return CG_LISTENING_FAILED;
     }
     if (!cg_acceptor_add(ingress->acceptor, channel, err)) {
-        cg_listening_unlink(&listening, &request);
-        cg_channel_free(channel);
-        return false;
+        /* The reader knows it already, and lets it go as it does any. */
+        struct cg_run_totals totals;
+        remove_socket(ingress, cell, &listening);
+        cg_listening_close(&channel->listening);
+        if (take_channel(ingress, cell) != NULL) {
+            bool told = cg_reader_forget(channel->reader, channel, 0, &totals);
+            (void)told; /* nothing has happened in this run */
+        }
+        return CG_LISTENING_FAILED;
     }
-    channel->next = ingress->channels;
-    ingress->channels = channel;
-    return true;
+    return CG_LISTENING_DONE;
 }
 
 bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell, struct cg_error *err)
 {
-    (void)pthread_mutex_lock(&ingress->lock);
-    bool listening = listen_locked(ingress, cell, err);
-    (void)pthread_mutex_unlock(&ingress->lock);
-    return listening;
+    return cg_ingress_enrol(ingress, cell, NULL, err) == CG_LISTENING_DONE;
+}
+
+bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell, uint64_t deadline_ns,
+                       struct cg_run_totals *ret_totals, struct cg_error *err)
+{
+    struct cg_channel *channel = take_channel(ingress, cell);
+    if (channel == NULL) {
+        return cg_error_set(err, "the gateway is stopping");
+    }
+    remove_socket(ingress, cell, &channel->listening);
+    cg_acceptor_remove(ingress->acceptor, channel);
+    cg_listening_close(&channel->listening);
+    return cg_reader_forget(channel->reader, channel, deadline_ns, ret_totals) ||
+           cg_error_set(err, "the spool has not taken the last events yet");
 }
 
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress)
@@ -158,12 +231,7 @@ static void end_workers(struct cg_ingress *ingress, enum cg_reader_order order,
 static void end_listening(struct cg_ingress *ingress)
 {
     for (struct cg_channel *channel = ingress->channels; channel != NULL; channel = channel->next) {
-        const struct cg_listening_request request = listening_request(ingress, channel->cell);
-        cg_listening_unlink(&channel->listening, &request);
-    }
-    struct cg_error err = {0};
-    if (ingress->sockets_made != NULL && !cg_sockets_made_clear(ingress->sockets_made, &err)) {
-        CG_LOG(CG_LOG_WARNING, "sockets_record_failed", CG_F_STR("detail", err.text));
+        remove_socket(ingress, channel->cell, &channel->listening);
     }
     cg_acceptor_stop(ingress->acceptor);
     for (struct cg_channel *channel = ingress->channels; channel != NULL; channel = channel->next) {
@@ -175,8 +243,9 @@ static void end_listening(struct cg_ingress *ingress)
 void cg_ingress_drain(struct cg_ingress *ingress, uint64_t deadline_ns)
 {
     (void)pthread_mutex_lock(&ingress->lock);
-    end_listening(ingress);
+    ingress->ending = true; /* the channels are ours from here on */
     (void)pthread_mutex_unlock(&ingress->lock);
+    end_listening(ingress);
     end_workers(ingress, CG_READER_DRAIN, deadline_ns);
 }
 
@@ -195,7 +264,6 @@ void cg_ingress_stop(struct cg_ingress *ingress)
         ingress->channels = channel->next;
         cg_channel_free(channel);
     }
-    cg_sockets_made_close(ingress->sockets_made);
     (void)pthread_mutex_destroy(&ingress->lock);
     free(ingress);
 }

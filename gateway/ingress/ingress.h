@@ -9,9 +9,11 @@
 #ifndef CELLGATE_INGRESS_H
 #define CELLGATE_INGRESS_H
 
+#include "cells/registrations.h"
 #include "cells/registry.h"
 #include "event/envelope.h"
 #include "event/keys.h"
+#include "ingress/listening.h"
 #include "spool/spool.h"
 
 struct cg_ingress;
@@ -25,10 +27,12 @@ struct cg_ingress_config {
     uint64_t frame_deadline_ns; /* for a frame begun */
     uint64_t partial_bytes_max; /* for all partly read frames together; each thread has its share */
     uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
+    uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
+    bool keepalive_once;        /* one silence a run is reported, not one per connection state */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
-    /* File that remembers the sockets made (sockets_made.h), so that a start after a crash may
-     * remove them; NULL: none, and then a socket file that is there already is always an error. */
-    const char *sockets_record;
+    struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
+    /* Remembers the sockets made, so that a start after a crash removes them. */
+    struct cg_registrations *registrations;
     const struct cg_clock *clock;
 };
 
@@ -41,9 +45,32 @@ CG_MUST_USE bool cg_ingress_start(const struct cg_ingress_config *config,
 /* Binds and listens for a cell; on return a guest can connect. Any thread. */
 CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell,
                                    struct cg_error *err);
+/* The same; the registration (NULL: none) is durable before the socket gets its name. */
+CG_MUST_USE enum cg_listening_outcome
+cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
+                 const struct cg_kept_registration *registration, struct cg_error *err);
 
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
+
+/* What a run came to; docs/contract.md section 4, run_ended. */
+struct cg_run_totals {
+    uint64_t last_sequence;
+    uint64_t frames, bytes;
+    uint64_t silences;
+    uint64_t drops; /* frames and events refused or dropped, all reasons */
+};
+
+/*
+ * The cell's run is over: stops listening and removes the socket, reads what its connections held
+ * at the call (until `deadline_ns`, monotonic), appends it and a run_ended event behind it, and
+ * closes the connections (`deregistered`). Blocks until that is appended; any thread but an ingress
+ * thread. False: the spool did not take it before the deadline; the cell is gone all the same, and
+ * what was staged for it is appended as soon as the spool takes it.
+ */
+CG_MUST_USE bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell,
+                                   uint64_t deadline_ns, struct cg_run_totals *ret_totals,
+                                   struct cg_error *err);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which

@@ -12,7 +12,7 @@
 
 #include "cellgate/error.h"
 #include "cellgate/option.h"
-#include "ingress/sockets_made.h"
+#include "cells/registrations.h"
 
 #include <sys/types.h>
 
@@ -35,14 +35,30 @@ struct cg_listening {
     ino_t inode;
 };
 
+enum cg_listening_outcome {
+    CG_LISTENING_DONE,
+    CG_LISTENING_FORBIDDEN, /* not beneath a root */
+    CG_LISTENING_BAD_PATH,  /* no such directory, a symlink in the way, a name too long */
+    CG_LISTENING_TAKEN,     /* there is a file of that name */
+    CG_LISTENING_NOT_KEPT,  /* the journal did not take it */
+    CG_LISTENING_FAILED,
+};
+
 /*
  * Binds, listens and puts the socket in its place. A file that is there already is an error naming
- * the path, unless `made` (may be NULL) has it and nobody listens on it. On success the socket is
- * in `made`.
+ * the path. Before a file exists its temporary name is in the journal, and before the socket gets
+ * its place its identity is, with the registration (NULL: none), durable: whatever the instant at
+ * which the process dies, cg_listening_sweep finds what it left. On failure nothing is left, but
+ * perhaps the registration, which the caller takes back.
  */
-CG_MUST_USE bool cg_listening_open(const struct cg_listening_request *request,
-                                   struct cg_sockets_made *made, struct cg_listening *ret_listening,
-                                   struct cg_error *err);
+CG_MUST_USE enum cg_listening_outcome
+cg_listening_open(const struct cg_listening_request *request, struct cg_registrations *journal,
+                  const struct cg_kept_registration *registration,
+                  struct cg_listening *ret_listening, struct cg_error *err);
+
+/* Removes every socket of the journal that is still the one that was made and on which nobody
+ * listens: what a gateway that died has left. For the start. */
+void cg_listening_sweep(struct cg_registrations *journal, struct cg_strings roots);
 
 /* Removes the socket file if it is still the one that was made; the descriptor stays open. */
 void cg_listening_unlink(const struct cg_listening *listening,

@@ -5,21 +5,40 @@ enum {
     COMMIT_RETRY_MS = 20, /* after the spool refused */
 };
 
-void cg_channel_set_paused(const struct cg_channel *channel, bool paused)
+void cg_reader_set_paused(struct cg_reader *reader, struct cg_channel *channel, bool paused)
 {
-    atomic_store_explicit(&channel->cell->paused, paused, memory_order_relaxed);
+    struct cg_cell *cell = channel->cell;
+    if (paused) {
+        cg_life_pause(&channel->life, reader->stalled ? CG_PAUSE_SPOOL : CG_PAUSE_RATE,
+                      reader->now_ns);
+    } else {
+        cg_life_unpause(&channel->life, cell->keepalive_window_ns, reader->now_ns);
+    }
+    atomic_store_explicit(&cell->paused, paused, memory_order_relaxed);
+    cg_reader_schedule(reader, channel);
+}
+
+/* Frames are awaited anew: what came while nobody read is only read now. */
+static void await_anew(const struct cg_reader *reader, struct cg_channel *channel)
+{
+    _Atomic uint64_t *awaited_from_ns = &channel->cell->awaited_from_ns;
+    if (atomic_load_explicit(awaited_from_ns, memory_order_relaxed) < reader->now_ns) {
+        atomic_store_explicit(awaited_from_ns, reader->now_ns, memory_order_relaxed);
+    }
 }
 
 void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel)
 {
     channel->pause_ends_ns = reader->now_ns + PAUSE_MS * CG_NS_PER_MS;
     cg_list_append(&reader->paused, &channel->in_paused);
+    cg_reader_set_paused(reader, channel, true);
 }
 
-static void resume_channel(struct cg_reader *reader, struct cg_channel *channel)
+void cg_reader_resume_channel(struct cg_reader *reader, struct cg_channel *channel)
 {
     cg_list_remove(&channel->in_paused);
-    cg_channel_set_paused(channel, reader->stalled);
+    await_anew(reader, channel);
+    cg_reader_set_paused(reader, channel, reader->stalled);
     struct cg_list *next;
     for (struct cg_list *at = channel->connections.next; at != &channel->connections; at = next) {
         next = at->next;
@@ -35,11 +54,20 @@ static void resume_channel(struct cg_reader *reader, struct cg_channel *channel)
     }
 }
 
-static void set_all_paused(struct cg_reader *reader, bool paused)
+static void pause_all(struct cg_reader *reader)
 {
     for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
-        const struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_reader);
-        cg_channel_set_paused(channel, paused || cg_list_is_linked(&channel->in_paused));
+        struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_reader);
+        cg_reader_set_paused(reader, channel, !cg_list_is_empty(&channel->connections));
+    }
+}
+
+static void unpause_all(struct cg_reader *reader)
+{
+    for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
+        struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_reader);
+        await_anew(reader, channel);
+        cg_reader_set_paused(reader, channel, cg_list_is_linked(&channel->in_paused));
     }
 }
 
@@ -52,7 +80,7 @@ static void stall(struct cg_reader *reader, enum cg_append outcome)
     }
     reader->stalled = true;
     reader->stalled_since_ns = reader->now_ns;
-    set_all_paused(reader, true);
+    pause_all(reader);
     cg_metric_add(CG_SERIES_ingress_paused_spool, 1);
     uint64_t suppressed;
     if (cg_log_limit_pass(&reader->shared->log_limit, reader->now_ns, &suppressed)) {
@@ -67,7 +95,8 @@ static void unstall(struct cg_reader *reader)
 {
     reader->stalled = false;
     reader->stalled_total_ns += reader->now_ns - reader->stalled_since_ns;
-    set_all_paused(reader, false);
+    reader->untold = false;
+    unpause_all(reader);
 }
 
 /* True if everything staged is published. */
@@ -97,7 +126,7 @@ void cg_reader_end_pauses(struct cg_reader *reader)
             cg_list_remove(&channel->in_paused);
             cg_reader_pause(reader, channel);
         } else {
-            resume_channel(reader, channel);
+            cg_reader_resume_channel(reader, channel);
         }
     }
 }

@@ -62,7 +62,7 @@ static char *find_room(struct cg_pipeline *pipeline)
 }
 
 /* One body becomes one staged event. The sequence is used up even if the event cannot be signed. */
-static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_spool_run *run,
+static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_channel *channel,
                                  struct cg_bytes body, struct cg_stamp *stamp, char *room,
                                  struct cg_pipeline_taken *taken)
 {
@@ -79,8 +79,9 @@ static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_spool_r
                                    room, &meta);
     if (len == 0) {
         taken->unsigned_events++;
+        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp->sequence);
     } else {
-        cg_spool_writer_end(pipeline->writer, len, &meta, run);
+        cg_spool_writer_end(pipeline->writer, len, &meta, channel->cell->run);
     }
     taken->frames++;
     taken->bytes += CG_FRAME_PREFIX_BYTES + body.len;
@@ -88,7 +89,7 @@ static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_spool_r
 }
 
 /* Takes frames until something ends it. */
-static void take_frames(struct cg_pipeline *pipeline, struct cg_spool_run *run,
+static void take_frames(struct cg_pipeline *pipeline, struct cg_channel *channel,
                         struct cg_stamp *stamp, struct cg_bytes *stream,
                         struct cg_pipeline_taken *taken)
 {
@@ -110,7 +111,7 @@ static void take_frames(struct cg_pipeline *pipeline, struct cg_spool_run *run,
             taken->end = CG_TAKEN_BLOCKED;
             return;
         }
-        taken->refusal = take_body(pipeline, run, body, stamp, room, taken);
+        taken->refusal = take_body(pipeline, channel, body, stamp, room, taken);
         if (taken->refusal != CG_REFUSAL_NONE) {
             taken->end = CG_TAKEN_REFUSED;
             return;
@@ -139,7 +140,7 @@ void cg_pipeline_take(struct cg_pipeline *pipeline, struct cg_connection *connec
         .connection = connection->ordinal,
     };
     *ret_taken = (struct cg_pipeline_taken){.refusal = CG_REFUSAL_NONE};
-    take_frames(pipeline, cell->run, &stamp, stream, ret_taken);
+    take_frames(pipeline, connection->channel, &stamp, stream, ret_taken);
     connection->frames += ret_taken->frames;
     connection->bytes += ret_taken->bytes;
     if (ret_taken->frames > 0) {
@@ -151,4 +152,33 @@ void cg_pipeline_take(struct cg_pipeline *pipeline, struct cg_connection *connec
     if (ret_taken->end == CG_TAKEN_REFUSED) {
         add_to(&cell->frames_rejected, 1);
     }
+}
+
+enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *channel,
+                              const struct cg_life_event *event, uint64_t realtime_ns)
+{
+    char *room = find_room(pipeline);
+    if (room == NULL) {
+        return CG_TOLD_BLOCKED;
+    }
+    struct cg_cell *cell = channel->cell;
+    const struct cg_stamp stamp = {
+        .run = &cell->identity,
+        .sequence = atomic_load_explicit(&cell->sequence, memory_order_relaxed) + 1,
+        .received_ns = realtime_ns,
+        .connection = event->connection,
+    };
+    atomic_store_explicit(&cell->sequence, stamp.sequence, memory_order_relaxed);
+    char uuid[CG_UUID_TEXT_LEN];
+    cg_uuid_next(&pipeline->uuids, realtime_ns, uuid);
+    struct cg_event_meta meta;
+    size_t len =
+        cg_envelope_gateway(pipeline->envelope, pipeline->signer, &stamp, event->type,
+                            event->members, event->count, event->severity, uuid, room, &meta);
+    if (len == 0) {
+        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp.sequence);
+        return CG_TOLD_UNSIGNED;
+    }
+    cg_spool_writer_end(pipeline->writer, len, &meta, cell->run);
+    return CG_TOLD_STAGED;
 }

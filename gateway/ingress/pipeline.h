@@ -8,6 +8,7 @@
 #ifndef CELLGATE_PIPELINE_H
 #define CELLGATE_PIPELINE_H
 
+#include "cells/life.h"
 #include "event/uuid.h"
 #include "ingress/connection.h"
 #include "ingress/ingress.h"
@@ -45,6 +46,17 @@ struct cg_pipeline_taken {
 void cg_pipeline_take(struct cg_pipeline *pipeline, struct cg_connection *connection,
                       uint64_t received_ns, uint64_t monotonic_ns, struct cg_bytes *stream,
                       struct cg_pipeline_taken *ret_taken);
+
+/* What became of an event of the gateway's own. */
+enum cg_told {
+    CG_TOLD_STAGED,
+    CG_TOLD_UNSIGNED, /* a sequence number is used, and noted as dropped */
+    CG_TOLD_BLOCKED,  /* the spool has no room: nothing is used */
+};
+
+/* Stages it, with the cell's next sequence number. */
+CG_MUST_USE enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *channel,
+                                          const struct cg_life_event *event, uint64_t realtime_ns);
 
 /* Publishes what is staged, if anything is. */
 CG_MUST_USE enum cg_append cg_pipeline_commit(struct cg_pipeline *pipeline);

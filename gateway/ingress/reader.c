@@ -27,7 +27,10 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
     reader->partial_bytes_max = config->partial_bytes_max / config->threads;
     (void)pthread_mutex_init(&reader->inbox_lock, NULL);
     cg_list_init(&reader->inbox);
+    cg_list_init(&reader->notes);
     cg_list_init(&reader->channels);
+    cg_list_init(&reader->leaving);
+    cg_list_init(&reader->ended);
     cg_list_init(&reader->paused);
     cg_list_init(&reader->draining);
     cg_list_init(&reader->closed);
@@ -79,22 +82,11 @@ static void hold_partial(struct cg_reader *reader, struct cg_connection *connect
 static void spend_rate(struct cg_reader *reader, struct cg_channel *channel, uint64_t frames)
 {
     cg_rate_take(&reader->rate, &channel->bucket, frames, reader->now_ns);
-    if (!reader->unlimited && !cg_list_is_linked(&channel->in_paused) &&
+    bool unlimited = reader->unlimited || channel->forgotten;
+    if (!unlimited && !cg_list_is_linked(&channel->in_paused) &&
         cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
         cg_reader_pause(reader, channel);
-        cg_channel_set_paused(channel, true);
         cg_metric_add(CG_SERIES_ingress_paused_rate, 1);
-    }
-}
-
-static void report_unsigned(struct cg_reader *reader, struct cg_channel *channel, uint64_t count)
-{
-    cg_metric_add(CG_SERIES_events_dropped_signing, count);
-    uint64_t suppressed;
-    if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
-        CG_LOG(CG_LOG_ERROR, "signing_failed", CG_F_BYTES("cell", channel->cell->identity.cell_id),
-               CG_F_BYTES("run", channel->cell->identity.run_id), CG_F_U64("events", count),
-               CG_F_U64("suppressed", suppressed));
     }
 }
 
@@ -109,12 +101,29 @@ static void keep_rest(struct cg_reader *reader, struct cg_connection *connection
     }
 }
 
+/* Frames were accepted: a first one ends the grace, and one after a silence is told. */
+static void hear(struct cg_reader *reader, struct cg_channel *channel, bool first)
+{
+    if (first) {
+        atomic_store_explicit(&channel->cell->awaited_from_ns, reader->now_ns,
+                              memory_order_relaxed);
+        cg_reader_schedule(reader, channel);
+    }
+    if (channel->life.silent_since_ns != 0) {
+        cg_life_heard(&channel->life, reader->now_ns);
+        (void)cg_reader_tell(reader, channel, false);
+    }
+}
+
 /* Sends a stream, which begins with what the connection holds, down the pipeline, and deals with
  * how that ends. */
 static void take(struct cg_reader *reader, struct cg_connection *connection, uint64_t received_ns,
                  struct cg_bytes stream)
 {
     const char *start = stream.data;
+    struct cg_channel *channel = connection->channel;
+    bool first = atomic_load_explicit(&channel->cell->last_frame_ns, memory_order_relaxed) == 0;
+    uint64_t frames = 0;
     struct cg_pipeline_taken taken;
     do {
         cg_pipeline_take(reader->pipeline, connection, received_ns, reader->now_ns, &stream,
@@ -122,10 +131,15 @@ static void take(struct cg_reader *reader, struct cg_connection *connection, uin
         reader->tally.frames += taken.frames;
         reader->tally.bytes += taken.bytes;
         if (taken.unsigned_events > 0) {
-            report_unsigned(reader, connection->channel, taken.unsigned_events);
+            cg_reader_report_unsigned(reader, channel, taken.unsigned_events);
+            (void)cg_reader_tell(reader, channel, false);
         }
-        spend_rate(reader, connection->channel, taken.frames);
+        frames += taken.frames;
+        spend_rate(reader, channel, taken.frames);
     } while (taken.end == CG_TAKEN_BLOCKED && cg_reader_commit(reader));
+    if (frames > 0) {
+        hear(reader, channel, first);
+    }
 
     if (stream.data != start || taken.end == CG_TAKEN_BLOCKED) {
         cg_reader_drop_partial(reader, connection);
@@ -162,11 +176,11 @@ static size_t share_bytes(const struct cg_reader *reader, const struct cg_channe
     return share < READ_BYTES_MIN ? READ_BYTES_MIN : share;
 }
 
-static void read_connection(struct cg_reader *reader, struct cg_connection *connection)
+void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, size_t bytes_max)
 {
     char *area = reader->buffer + CG_HEADROOM_BYTES;
-    ssize_t got =
-        recv(connection->fd, area, share_bytes(reader, connection->channel), MSG_DONTWAIT);
+    size_t share = share_bytes(reader, connection->channel);
+    ssize_t got = recv(connection->fd, area, bytes_max < share ? bytes_max : share, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
@@ -174,6 +188,8 @@ static void read_connection(struct cg_reader *reader, struct cg_connection *conn
         end_of_stream(reader, connection);
         return;
     }
+    connection->held_bytes -=
+        connection->held_bytes < (size_t)got ? connection->held_bytes : (uint32_t)got;
     struct cg_bytes stream = cg_bytes(area, (size_t)got);
     struct cg_partial *partial = connection->partial;
     if (partial != NULL) {
@@ -190,13 +206,14 @@ static void read_connection(struct cg_reader *reader, struct cg_connection *conn
 
 static void serve(struct cg_reader *reader, struct cg_connection *connection)
 {
+    const struct cg_channel *channel = connection->channel;
     switch ((enum cg_connection_state)connection->state) {
     case CG_CONNECTION_OPEN:
-        if (cg_list_is_linked(&connection->channel->in_paused)) {
+        if (cg_list_is_linked(&channel->in_paused)) {
             cg_loop_remove(&reader->loop, connection->fd);
             connection->state = CG_CONNECTION_SUSPENDED;
-        } else if (!reader->stalled) {
-            read_connection(reader, connection);
+        } else if (!reader->stalled && !channel->forgotten) { /* leaving.c reads those */
+            cg_reader_read(reader, connection, SIZE_MAX);
         }
         break;
     case CG_CONNECTION_DRAINING:
@@ -223,37 +240,40 @@ void cg_reader_give(struct cg_reader *reader, struct cg_connection *connection)
     }
 }
 
-static struct cg_connection *take_from_inbox(struct cg_reader *reader)
+static void take_up(struct cg_reader *reader, struct cg_connection *connection)
 {
-    struct cg_connection *connection = NULL;
-    (void)pthread_mutex_lock(&reader->inbox_lock);
-    if (!cg_list_is_empty(&reader->inbox)) {
-        connection = CG_LIST_ENTRY(reader->inbox.next, struct cg_connection, in_channel);
-        cg_list_remove(&connection->in_channel);
+    struct cg_channel *channel = connection->channel;
+    cg_reader_know(reader, channel);
+    if (cg_list_is_empty(&channel->connections)) {
+        cg_reader_set_paused(reader, channel,
+                             reader->stalled || cg_list_is_linked(&channel->in_paused));
     }
-    (void)pthread_mutex_unlock(&reader->inbox_lock);
-    return connection;
+    cg_list_append(&channel->connections, &connection->in_channel);
+    channel->connections_count++;
+    CG_LOG(CG_LOG_DEBUG, "connection_opened", CG_F_BYTES("cell", channel->cell->identity.cell_id),
+           CG_F_U64("connection", connection->ordinal));
+    cg_reader_tell_stream(reader, connection, NULL);
+    if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
+        connection->state = CG_CONNECTION_SUSPENDED;
+        cg_reader_close_stalled(reader, connection, "no memory to watch it");
+    }
 }
 
 static void empty_inbox(struct cg_reader *reader)
 {
-    struct cg_connection *connection;
-    while ((connection = take_from_inbox(reader)) != NULL) {
-        struct cg_channel *channel = connection->channel;
-        if (cg_list_is_empty(&channel->connections)) {
-            cg_list_append(&reader->channels, &channel->in_reader);
-            cg_channel_set_paused(channel,
-                                  reader->stalled || cg_list_is_linked(&channel->in_paused));
-        }
-        cg_list_append(&channel->connections, &connection->in_channel);
-        channel->connections_count++;
-        CG_LOG(CG_LOG_DEBUG, "connection_opened",
-               CG_F_BYTES("cell", channel->cell->identity.cell_id),
-               CG_F_U64("connection", connection->ordinal));
-        if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
-            connection->state = CG_CONNECTION_SUSPENDED;
-            cg_reader_close_stalled(reader, connection, "no memory to watch it");
-        }
+    struct cg_list connections, forgotten;
+    cg_list_init(&connections);
+    cg_list_init(&forgotten);
+    cg_reader_take_notes(reader, &connections, &forgotten);
+    while (!cg_list_is_empty(&connections)) {
+        struct cg_list *node = connections.next;
+        cg_list_remove(node);
+        take_up(reader, CG_LIST_ENTRY(node, struct cg_connection, in_channel));
+    }
+    while (!cg_list_is_empty(&forgotten)) {
+        struct cg_list *node = forgotten.next;
+        cg_list_remove(node);
+        cg_reader_begin_leaving(reader, CG_LIST_ENTRY(node, struct cg_channel, in_leaving));
     }
 }
 
@@ -275,9 +295,14 @@ static uint64_t next_deadline(const struct cg_reader *reader)
             deadline,
             CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining)->drain_ends_ns);
     }
+    if (reader->timers.first != NULL && !reader->untold) {
+        deadline = earlier(deadline, reader->timers.first->due_ns);
+    }
     const struct cg_partial *oldest = cg_partial_oldest(&reader->partials);
     if (reader->stalled) {
         deadline = earlier(deadline, reader->retry_at_ns);
+    } else if (!cg_list_is_empty(&reader->leaving)) {
+        deadline = 0; /* there is something to read, or to append */
     } else if (oldest != NULL) {
         deadline = earlier(deadline, oldest->begun_ns + reader->config->frame_deadline_ns +
                                          reader->stalled_total_ns);
@@ -339,6 +364,8 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     cg_reader_end_pauses(reader);
     cg_reader_end_draining(reader);
     end_partials(reader);
+    cg_reader_tell_due(reader);
+    cg_reader_tend_leaving(reader);
     if (!reader->stalled) {
         (void)cg_reader_commit(reader);
     }
@@ -348,6 +375,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
         reader->tally = (struct cg_reader_tally){0};
     }
     cg_reader_bury(reader);
+    cg_reader_bury_ended(reader);
     return ready.count;
 }
 
@@ -359,6 +387,22 @@ static void shut_all(struct cg_reader *reader)
         for (struct cg_list *node = head->next; node != head; node = node->next) {
             (void)shutdown(CG_LIST_ENTRY(node, struct cg_connection, in_channel)->fd, SHUT_WR);
         }
+    }
+}
+
+/* The last events of cells whose runs go on after us, with the drops and streams that limits held
+ * back; waits for a full spool. */
+static void tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
+{
+    while (!cg_reader_tell_all(reader) || !cg_reader_commit(reader)) {
+        struct cg_loop_ready ready;
+        if (reader->now_ns >= deadline_ns) {
+            return;
+        }
+        cg_loop_pause(&reader->loop, reader->now_ns, earlier(deadline_ns, reader->retry_at_ns),
+                      &ready);
+        reader->now_ns = cg_clock_monotonic(reader->config->clock);
+        (void)cg_reader_commit(reader);
     }
 }
 
@@ -377,15 +421,18 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
         /* While the spool refuses there is something to wait for, otherwise only to look at. */
         bool stalled = reader->stalled;
         unsigned ready = cg_reader_turn(reader, stalled ? deadline_ns : 0);
+        bool busy = ready > 0 || stalled || !cg_list_is_empty(&reader->leaving);
         more = reader->stalled ? reader->now_ns < deadline_ns
-                               : (ready > 0 || stalled) && reader->now_ns < reading_ends_ns;
+                               : busy && reader->now_ns < reading_ends_ns;
     } while (more);
+    reader->blocked.connection = NULL;
+    cg_reader_close_all(reader);
+    tell_the_rest(reader, deadline_ns);
     if (reader->stalled) {
         CG_LOG(CG_LOG_ERROR, "ingress_events_lost", CG_F_STR("reason", "the spool refuses them"),
                CG_F_U64("events", cg_spool_writer_staged(reader->pipeline->writer)));
     }
-    reader->blocked.connection = NULL;
-    cg_reader_close_all(reader);
+    cg_reader_end_leaving(reader);
 }
 
 void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint64_t deadline_ns)
@@ -412,10 +459,12 @@ void cg_reader_free(struct cg_reader *reader)
     if (reader == NULL) {
         return;
     }
-    if (reader->loop.epoll_fd >= 0) {
+    if (reader->pipeline != NULL) {
+        reader->unlimited = true;
         empty_inbox(reader);
+        cg_reader_close_all(reader);
+        cg_reader_end_leaving(reader);
     }
-    cg_reader_close_all(reader);
     cg_pipeline_free(reader->pipeline);
     cg_loop_fini(&reader->loop);
     (void)pthread_mutex_destroy(&reader->inbox_lock);

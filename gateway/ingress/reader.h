@@ -6,8 +6,8 @@
  * and looks at its timers. Timers are lists in the order of time, so that thousands of connections
  * cost nothing while nothing happens.
  *
- * The functions are called on the reader's thread (in tests, the test's) but for cg_reader_give and
- * cg_reader_order.
+ * The functions are called on the reader's thread (in tests, the test's) but for those that say
+ * "any thread".
  */
 #ifndef CELLGATE_READER_H
 #define CELLGATE_READER_H
@@ -22,6 +22,26 @@ CG_MUST_USE bool cg_reader_new(const struct cg_ingress_config *config,
                                struct cg_reader **ret_reader, struct cg_error *err);
 /* Closes the connections it still has. NULL is fine. */
 void cg_reader_free(struct cg_reader *reader);
+
+/* Any thread, once: the reader keeps the cell's keep-alive clock and its account from here on. The
+ * channel stays the caller's, who frees it after the reader, unless cg_reader_forget takes it. */
+void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel);
+
+/* Any thread: the acceptor closed a connection of this channel at once. It becomes a drop of the
+ * cell, with the reason's name; telemetry.dropped tells of it. */
+void cg_reader_note_refused(struct cg_reader *reader, struct cg_channel *channel,
+                            enum cg_connect_refusal refusal);
+
+/*
+ * Any thread but the reader's: the run is over. The acceptor gives nothing more for this channel.
+ * Reads what its connections hold now, until `deadline_ns` at most, closes them (`deregistered`),
+ * appends the last events of the run, run_ended behind them all, and blocks until that is done.
+ * False: it was not appended before the deadline; it is as soon as the spool takes it. The channel
+ * is the reader's from the call on in either case, who frees it; *ret_totals is filled in either
+ * case, and `last_sequence` is that of run_ended, or the last assigned so far.
+ */
+CG_MUST_USE bool cg_reader_forget(struct cg_reader *reader, struct cg_channel *channel,
+                                  uint64_t deadline_ns, struct cg_run_totals *ret_totals);
 
 /* Any thread: hands over a connection that was accepted for a cell of this reader. */
 void cg_reader_give(struct cg_reader *reader, struct cg_connection *connection);

@@ -1,7 +1,8 @@
 /*
  * reader_state.h - a reader from the inside: for the files that make it up, and nobody else.
  *
- * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while.
+ * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while,
+ * telling.c makes events of what cells go through, leaving.c ends runs.
  * All on the reader's thread.
  */
 #ifndef CELLGATE_READER_STATE_H
@@ -41,11 +42,17 @@ struct cg_reader {
 
     pthread_mutex_t inbox_lock;
     struct cg_list inbox; /* connections */
+    struct cg_list notes; /* channels of which another thread had to say something */
     _Atomic int order;    /* enum cg_reader_order */
     _Atomic uint64_t order_deadline_ns;
 
     uint64_t now_ns;         /* monotonic, of this turn */
-    struct cg_list channels; /* with connections */
+    struct cg_list channels; /* adopted */
+    struct cg_list leaving;  /* of them: their run is over */
+    struct cg_list ended;    /* channels whose memory goes at the end of the turn */
+    struct cg_timers timers; /* of the channels' lives */
+    struct cg_life_event event;
+    bool untold;             /* the spool has no room for an event that is due */
     struct cg_list paused;   /* channels over their rate, the first to be looked at first */
     struct cg_list draining; /* connections, the first to be given up first */
     struct cg_list closed;   /* connections whose memory goes at the end of the turn */
@@ -88,12 +95,50 @@ void cg_reader_end_draining(struct cg_reader *reader);
 /* Frees the connections that were closed in this turn. */
 void cg_reader_bury(struct cg_reader *reader);
 
+/* --- telling.c --- */
+
+/* Takes up what other threads noted; moves new connections to `ret_connections`, and to
+ * `ret_forgotten` the channels whose run is over (in_leaving). */
+void cg_reader_take_notes(struct cg_reader *reader, struct cg_list *ret_connections,
+                          struct cg_list *ret_forgotten);
+/* The channel is among the reader's, whoever speaks of it first. */
+void cg_reader_know(struct cg_reader *reader, struct cg_channel *channel);
+/* Looks at the channel again when it may have something to tell. */
+void cg_reader_schedule(struct cg_reader *reader, struct cg_channel *channel);
+/* Tells what is due of a channel, and schedules the rest. `flush`: limits in time do not count.
+ * False: the spool has no room, and it is told when it has. */
+bool cg_reader_tell(struct cg_reader *reader, struct cg_channel *channel, bool flush);
+/* Tells what is due of all. */
+void cg_reader_tell_due(struct cg_reader *reader);
+/* A last try for everything, also what the limits hold back. False: there is no room. */
+bool cg_reader_tell_all(struct cg_reader *reader);
+/* Notes that a connection was opened, or closed for `reason`, and tells it if it may be told. */
+void cg_reader_tell_stream(struct cg_reader *reader, const struct cg_connection *connection,
+                           const char *reason);
+void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *channel,
+                               uint64_t count);
+
+/* --- leaving.c --- */
+
+/* The channel's run is over: reads and closes what it has, over the next turns. */
+void cg_reader_begin_leaving(struct cg_reader *reader, struct cg_channel *channel);
+void cg_reader_tend_leaving(struct cg_reader *reader);
+/* Frees the channels that have ended, or, at the reader's own end, all that are its own. */
+void cg_reader_bury_ended(struct cg_reader *reader);
+void cg_reader_end_leaving(struct cg_reader *reader);
+
+/* --- reader.c, for leaving.c --- */
+
+void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, size_t bytes_max);
+
 /* --- pausing.c --- */
 
-void cg_channel_set_paused(const struct cg_channel *channel, bool paused);
+/* Says of a cell whether it is read. */
+void cg_reader_set_paused(struct cg_reader *reader, struct cg_channel *channel, bool paused);
 /* Leaves a cell alone for a moment. */
 void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel);
 void cg_reader_end_pauses(struct cg_reader *reader);
+void cg_reader_resume_channel(struct cg_reader *reader, struct cg_channel *channel);
 /* Publishes what is staged. False: the spool refused, and nothing is read until it does not. */
 bool cg_reader_commit(struct cg_reader *reader);
 

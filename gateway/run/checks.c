@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/un.h>
 
 struct checking {
     struct cg_config *config;
@@ -294,6 +295,44 @@ static void check_roots(const struct checking *checking)
     }
 }
 
+static void check_control(const struct checking *checking)
+{
+    const struct cg_config *config = checking->config;
+    const char *socket = config->control.socket;
+    struct cg_place place = place_of(checking, "control", "socket");
+    if (socket == NULL) {
+        return;
+    }
+    check_absolute(checking, "control", "socket", socket);
+    if (strlen(socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
+        cg_problems_add(checking->problems, place, "socket: at most %zu bytes long",
+                        sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+    }
+    if (config->state_dir == NULL) {
+        cg_problems_add(checking->problems, place,
+                        "socket: needs a state_dir, for registrations survive a restart");
+    }
+}
+
+static void check_ranges(const struct checking *checking)
+{
+    const struct cg_config *config = checking->config;
+    const struct {
+        const char *name, *key;
+        const struct cg_range *range;
+    } ranges[] = {
+        {"uids", "owners", &config->ingress.owners.uids},
+        {"gids", "owners", &config->ingress.owners.gids},
+        {"peer_uids", "peer_uids", &config->ingress.peer_uids},
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (ranges[i].range->present && ranges[i].range->first > ranges[i].range->last) {
+            cg_problems_add(checking->problems, place_of(checking, "ingress", ranges[i].key),
+                            "%s: the first is greater than the last", ranges[i].name);
+        }
+    }
+}
+
 static void check_signing(const struct checking *checking)
 {
     static const struct {
@@ -360,6 +399,8 @@ void cg_checks_run(struct cg_schema_file *file, const struct cg_node *root, stru
     check_roots(&checking);
     check_cells(&checking);
     check_listen(&checking);
+    check_control(&checking);
+    check_ranges(&checking);
     check_signing(&checking);
     check_spool(&checking);
     check_exporters(&checking, tables_are_satisfied);

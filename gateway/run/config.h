@@ -36,17 +36,29 @@ struct cg_config {
         uint64_t frame_deadline_ns;
         uint64_t partial_bytes_max;
         struct cg_strings roots;
-        struct cg_sections cells; /* struct cg_cell_spec */
+        struct {
+            struct cg_range uids, gids;
+        } owners;                  /* that a registration may give a socket to */
+        struct cg_range peer_uids; /* who may connect */
+        struct cg_sections cells;  /* struct cg_cell_spec */
     } ingress;
 
     struct {
         uint64_t window_ns; /* default of a cell's own */
+        uint64_t boot_grace_ns;
+        bool once;
     } keepalive;
 
     struct {
         struct cg_strings listen;
         struct cg_strings hosts;
     } http;
+
+    struct {
+        const char *socket; /* path; NULL: no control listener */
+        uint64_t mode;
+        const char *group; /* NULL: the gateway's own */
+    } control;
 
     struct {
         const char *source;

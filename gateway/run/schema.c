@@ -84,6 +84,20 @@ static const struct cg_option cell_options[] = {
     TABLE_END,
 };
 
+static const struct cg_option owners_options[] = {
+    {.key = "uids",
+     .type = CG_OPTION_RANGE,
+     .offset = GATEWAY(ingress.owners.uids),
+     .max = UINT32_MAX - 1,
+     .help = "[first, last] of the user ids."},
+    {.key = "gids",
+     .type = CG_OPTION_RANGE,
+     .offset = GATEWAY(ingress.owners.gids),
+     .max = UINT32_MAX - 1,
+     .help = "[first, last] of the group ids."},
+    TABLE_END,
+};
+
 static const struct cg_option ingress_options[] = {
     {.key = "threads",
      .type = CG_OPTION_INTEGER,
@@ -130,7 +144,19 @@ static const struct cg_option ingress_options[] = {
      .type = CG_OPTION_STRINGS,
      .offset = GATEWAY(ingress.roots),
      .max = LIST_MAX,
-     .help = "Absolute directories that the cells' sockets must lie beneath; none: anywhere."},
+     .help = "Absolute directories that the cells' sockets must lie beneath; none: anywhere for "
+             "the cells here, nowhere for those that are registered over the control socket."},
+    {.key = "owners",
+     .type = CG_OPTION_SECTION,
+     .fields = owners_options,
+     .help = "Whom a registration over the control socket may give its socket file to; without "
+             "it, nobody but the gateway."},
+    {.key = "peer_uids",
+     .type = CG_OPTION_RANGE,
+     .offset = GATEWAY(ingress.peer_uids),
+     .max = UINT32_MAX - 1,
+     .help = "[first, last] of the users whose processes may connect to cells' sockets, by what "
+             "the kernel says of the peer; without it, whoever the file's permissions let."},
     {.key = "cells",
      .type = CG_OPTION_SECTIONS,
      .offset = GATEWAY(ingress.cells),
@@ -152,6 +178,19 @@ static const struct cg_option keepalive_options[] = {
      .fallback = "10s",
      .help = "How long a cell may go without a frame before it counts as idle (connected) or "
              "silent (not connected)."},
+    {.key = "boot_grace",
+     .type = CG_OPTION_DURATION,
+     .offset = GATEWAY(keepalive.boot_grace_ns),
+     .max = DURATION_DAY,
+     .fallback = "60s",
+     .help = "How much longer than that a cell may take before it is first heard, because it "
+             "boots."},
+    {.key = "once",
+     .type = CG_OPTION_BOOL,
+     .offset = GATEWAY(keepalive.once),
+     .fallback = "false",
+     .help = "Report one silence a run, instead of one for each way of being silent (never "
+             "connected, connected, closed)."},
     TABLE_END,
 };
 
@@ -169,6 +208,27 @@ static const struct cg_option http_options[] = {
      .offset = GATEWAY(http.hosts),
      .max = LIST_MAX,
      .help = "Names that requests may carry in Host, beside addresses and localhost."},
+    TABLE_END,
+};
+
+static const struct cg_option control_options[] = {
+    {.key = "socket",
+     .type = CG_OPTION_PATH,
+     .offset = GATEWAY(control.socket),
+     .help = "Absolute path of the Unix socket at which cells are registered "
+             "(/run/cellgate/control.sock); needs state_dir. Without it there is no such socket."},
+    {.key = "mode",
+     .type = CG_OPTION_FILE_MODE,
+     .offset = GATEWAY(control.mode),
+     .min = 1,
+     .fallback = "0660",
+     .help = "Permissions of the socket: who may write to it may register and remove cells."},
+    {.key = "group",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(control.group),
+     .min = 1,
+     .max = 64,
+     .help = "Group of the socket, a name or a number; without it, the gateway's own."},
     TABLE_END,
 };
 
@@ -386,6 +446,10 @@ const struct cg_option cg_schema[] = {
      .type = CG_OPTION_SECTION,
      .fields = http_options,
      .help = "Health and metrics over HTTP."},
+    {.key = "control",
+     .type = CG_OPTION_SECTION,
+     .fields = control_options,
+     .help = "Cells in and out, over a Unix socket."},
     {.key = "event",
      .type = CG_OPTION_SECTION,
      .fields = event_options,

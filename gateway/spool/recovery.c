@@ -145,7 +145,9 @@ static bool apply_entries(struct cg_spool *spool, const struct cg_record_header 
         if (record->kind == CG_RECORD_RUN_END) {
             cg_runs_remove(&spool->runs, run);
         } else {
-            cg_run_advance(run, entry.sequence, entry.connection);
+            /* Which record was the last is not known, but it lies before this one. */
+            cg_run_advance(run, entry.sequence, entry.connection,
+                           record->index > 0 ? record->index - 1 : 0, UINT64_MAX);
         }
     }
     return true;
@@ -171,7 +173,7 @@ static bool apply(struct cg_spool *spool, const struct cg_record_header *record,
     if (run == NULL) {
         return cg_error_set(err, "no memory for the spool's runs");
     }
-    cg_run_advance(run, event.meta.sequence, event.meta.connection);
+    cg_run_advance(run, event.meta.sequence, event.meta.connection, record->index, UINT64_MAX);
     return true;
 }
 

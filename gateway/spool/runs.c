@@ -80,19 +80,30 @@ static bool forget_one(struct cg_runs *runs)
     return false;
 }
 
+struct cg_spool_run *cg_runs_find(const struct cg_runs *runs, struct cg_bytes cell,
+                                  struct cg_bytes run)
+{
+    if (runs->bucket_count == 0) {
+        return NULL;
+    }
+    uint32_t hash = hash_ids(cell, run);
+    for (struct cg_spool_run *at = *bucket_of(runs, hash); at != NULL; at = at->next) {
+        if (at->hash == hash && cg_bytes_equal(cell, cg_bytes(at->text, at->cell_len)) &&
+            cg_bytes_equal(run, cg_bytes(at->text + at->cell_len, at->run_len))) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
 struct cg_spool_run *cg_runs_get(struct cg_runs *runs, struct cg_bytes cell, struct cg_bytes run)
 {
     if (cell.len > CG_RUN_ID_BYTES_MAX || run.len > CG_RUN_ID_BYTES_MAX) {
         return NULL;
     }
-    uint32_t hash = hash_ids(cell, run);
-    if (runs->bucket_count > 0) {
-        for (struct cg_spool_run *at = *bucket_of(runs, hash); at != NULL; at = at->next) {
-            if (at->hash == hash && cg_bytes_equal(cell, cg_bytes(at->text, at->cell_len)) &&
-                cg_bytes_equal(run, cg_bytes(at->text + at->cell_len, at->run_len))) {
-                return at;
-            }
-        }
+    struct cg_spool_run *found = cg_runs_find(runs, cell, run);
+    if (found != NULL) {
+        return found;
     }
     if (runs->count >= CG_RUNS_MAX && !forget_one(runs)) {
         return NULL;
@@ -104,6 +115,7 @@ struct cg_spool_run *cg_runs_get(struct cg_runs *runs, struct cg_bytes cell, str
     if (made == NULL) {
         return NULL;
     }
+    uint32_t hash = hash_ids(cell, run);
     made->hash = hash;
     made->cell_len = (uint8_t)cell.len;
     made->run_len = (uint8_t)run.len;
@@ -128,14 +140,45 @@ void cg_runs_remove(struct cg_runs *runs, struct cg_spool_run *run)
     free(run);
 }
 
-void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection)
+/* Keeps a mark that all readers have passed, and behind it one that they have not. */
+static void mark(struct cg_spool_run *run, uint64_t wanted_index)
 {
+    if (run->marks[1].index >= wanted_index && run->marks[1].sequence != 0) {
+        return; /* somebody has still to pass it */
+    }
+    run->marks[0] = run->marks[1];
+    run->marks[1] = (struct cg_run_mark){
+        .index = run->last_index,
+        .sequence = atomic_load_explicit(&run->sequence, memory_order_relaxed),
+    };
+}
+
+uint64_t cg_run_sequence_below(const struct cg_spool_run *run, uint64_t index)
+{
+    uint64_t sequence = atomic_load_explicit(&run->sequence, memory_order_relaxed);
+    if (sequence == 0 || run->last_index < index) {
+        return sequence;
+    }
+    for (size_t i = CG_RUN_MARKS; i > 0; i--) {
+        const struct cg_run_mark *passed = &run->marks[i - 1];
+        if (passed->sequence != 0 && passed->index < index) {
+            return passed->sequence;
+        }
+    }
+    return 0;
+}
+
+void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection,
+                    uint64_t index, uint64_t wanted_index)
+{
+    run->last_index = index > run->last_index ? index : run->last_index;
     if (sequence > atomic_load_explicit(&run->sequence, memory_order_relaxed)) {
         atomic_store_explicit(&run->sequence, sequence, memory_order_relaxed);
     }
     if (connection > atomic_load_explicit(&run->connection, memory_order_relaxed)) {
         atomic_store_explicit(&run->connection, connection, memory_order_relaxed);
     }
+    mark(run, wanted_index);
 }
 
 static size_t entry_bytes(size_t cell_len, size_t run_len)

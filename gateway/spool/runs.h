@@ -30,8 +30,22 @@ struct cg_run_entry {
     uint64_t silence[4]; /* room for the keep-alive state */
 };
 
+/* A committed event of a run, and so a place up to which a reader may have acknowledged it. */
+struct cg_run_mark {
+    uint64_t index;
+    uint64_t sequence;
+};
+
+/*
+ * Two marks suffice to say, for each reader, a sequence that it has acknowledged at least, which
+ * never goes back: the older one is given up only when every reader has passed the newer one.
+ */
+enum { CG_RUN_MARKS = 2 };
+
 struct cg_spool_run {
     struct cg_spool_run *next; /* of its bucket */
+    uint64_t last_index;       /* of its last committed event; under the spool's lock */
+    struct cg_run_mark marks[CG_RUN_MARKS];
     _Atomic uint64_t sequence;
     _Atomic uint32_t connection;
     uint32_t hash;
@@ -55,8 +69,17 @@ void cg_runs_fini(struct cg_runs *runs);
 struct cg_spool_run *cg_runs_get(struct cg_runs *runs, struct cg_bytes cell, struct cg_bytes run);
 void cg_runs_remove(struct cg_runs *runs, struct cg_spool_run *run);
 
-/* Takes up what a committed record says; never goes back. */
-void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection);
+/* Takes up what a committed record says; never goes back. `index` is the record's, and every
+ * reader has acknowledged what lies below `wanted_index`. */
+void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection,
+                    uint64_t index, uint64_t wanted_index);
+/* A sequence up to which all committed events of the run lie below `index`: the last one if that
+ * is so, else one that may be too low. */
+uint64_t cg_run_sequence_below(const struct cg_spool_run *run, uint64_t index);
+
+/* The run if it is there. */
+struct cg_spool_run *cg_runs_find(const struct cg_runs *runs, struct cg_bytes cell,
+                                  struct cg_bytes run);
 
 bool cg_run_write(const struct cg_spool_run *run, struct cg_buf *out);
 /* The same for all runs, in parts of at most `part_bytes_max`; the ends of the parts in `out` are

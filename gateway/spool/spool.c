@@ -206,6 +206,31 @@ uint32_t cg_spool_run_connection(const struct cg_spool_run *run)
     return atomic_load_explicit(&run->connection, memory_order_relaxed);
 }
 
+bool cg_spool_run_below(struct cg_spool *spool, struct cg_bytes cell_id, struct cg_bytes run_id,
+                        uint64_t index, uint64_t *ret_sequence, bool *ret_all)
+{
+    pthread_mutex_lock(&spool->lock);
+    const struct cg_spool_run *run = cg_runs_find(&spool->runs, cell_id, run_id);
+    if (run != NULL) {
+        *ret_sequence = cg_run_sequence_below(run, index);
+        *ret_all = *ret_sequence == cg_spool_run_sequence(run);
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return run != NULL;
+}
+
+bool cg_spool_run_last_index(struct cg_spool *spool, struct cg_bytes cell_id,
+                             struct cg_bytes run_id, uint64_t *ret_index)
+{
+    pthread_mutex_lock(&spool->lock);
+    const struct cg_spool_run *run = cg_runs_find(&spool->runs, cell_id, run_id);
+    if (run != NULL) {
+        *ret_index = run->last_index;
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return run != NULL;
+}
+
 /* --- health --- */
 
 void cg_spool_note_failure(struct cg_spool *spool, const char *text)

@@ -72,6 +72,18 @@ void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run);
 uint64_t cg_spool_run_sequence(const struct cg_spool_run *run);
 uint32_t cg_spool_run_connection(const struct cg_spool_run *run);
 
+/*
+ * The sequence up to which all committed events of a run lie below an index, such as a reader's
+ * acked_index: exact if all of them do (*ret_all), otherwise perhaps too low, never too high. False
+ * if the spool does not know the run (any more), so a run that ends meanwhile is no danger.
+ */
+CG_MUST_USE bool cg_spool_run_below(struct cg_spool *spool, struct cg_bytes cell_id,
+                                    struct cg_bytes run_id, uint64_t index, uint64_t *ret_sequence,
+                                    bool *ret_all);
+/* The index of its last committed event; 0: none, or not known. False as above. */
+CG_MUST_USE bool cg_spool_run_last_index(struct cg_spool *spool, struct cg_bytes cell_id,
+                                         struct cg_bytes run_id, uint64_t *ret_index);
+
 /* --- writers --- */
 
 enum cg_append {

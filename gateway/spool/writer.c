@@ -74,7 +74,10 @@ void cg_spool_writer_end(struct cg_spool_writer *writer, size_t len,
     struct cg_touch *last = writer->touch_count > writer->touch_first
                                 ? &writer->touches[writer->touch_count - 1]
                                 : NULL;
-    if (last != NULL && last->run == run) {
+    /* The last of them speaks for all, so the newest connection must be in it: events of the
+     * gateway's own may have none. */
+    if (last != NULL && last->run == run &&
+        record_at(writer, last->last_record)->connection <= meta->connection) {
         last->last_record = at;
     } else {
         writer->touches[writer->touch_count++] =
@@ -152,6 +155,7 @@ static bool write_sealed(struct cg_spool_writer *writer, const struct sealed *se
 
 static void advance_runs(struct cg_spool_writer *writer, const struct sealed *sealed)
 {
+    uint64_t wanted_index = cg_spool_wanted_index(writer->spool);
     uint32_t end = writer->staged + sealed->bytes;
     while (writer->touch_first < writer->touch_count) {
         const struct cg_touch *touch = &writer->touches[writer->touch_first];
@@ -161,7 +165,8 @@ static void advance_runs(struct cg_spool_writer *writer, const struct sealed *se
         bool all = touch->last_record < end;
         const struct cg_record_header *record =
             record_at(writer, all ? touch->last_record : sealed->last_record);
-        cg_run_advance(touch->run, record->sequence, record->connection);
+        cg_run_advance(touch->run, record->sequence, record->connection, record->index,
+                       wanted_index);
         if (!all) {
             break;
         }

@@ -24,7 +24,7 @@ BINARY = os.environ.get("CELLGATE", "cellgate")
 QUICK_RETRY = {"initial": "5ms", "max": "20ms", "hold_initial": "5ms", "hold_max": "20ms"}
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -150,7 +150,7 @@ class Gateway:
 
     def get(self, path, timeout=30):
         """(status, body) of a GET."""
-        connection = _UnixConnection(self.public, timeout)
+        connection = UnixConnection(self.public, timeout)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -273,6 +273,108 @@ START_TEST(a_cell_lives_as_long_as_somebody_holds_it)
 }
 END_TEST
 
+/* --- cells that come and go --- */
+
+static struct cg_cell *enrolled;
+
+static enum cg_registry_outcome enrol(const struct cg_cell_spec *spec, uint64_t vmm_pid)
+{
+    return cg_registry_enrol(registry, spec, vmm_pid, 77, &enrolled, &err);
+}
+
+START_TEST(an_enrolled_cell_is_found_until_it_is_removed)
+{
+    ck_assert_int_eq(enrol(&good, 0), CG_REGISTRY_ADDED);
+    ck_assert(!enrolled->configured);
+    struct cg_cell *found = cg_registry_find(registry, CG_BYTES("cell-a"));
+    ck_assert_ptr_eq(found, enrolled);
+    cg_registry_remove(registry, enrolled);
+    ck_assert_ptr_null(cg_registry_find(registry, CG_BYTES("cell-a")));
+    ck_assert(equals(found->identity.run_id, "run-1")); /* references keep the memory */
+    cg_cell_unref(found);
+    cg_cell_unref(enrolled);
+    ck_assert_int_eq(enrol(&good, 0), CG_REGISTRY_ADDED);
+    cg_cell_unref(enrolled);
+}
+END_TEST
+
+START_TEST(the_same_registration_is_the_same_however_it_is_spelled)
+{
+    static const struct cg_pair one[] = {{"a", "1"}, {"b", "2"}};
+    static const struct cg_pair other[] = {{"b", "2"}, {"a", "1"}};
+    struct cg_cell_spec spec = good;
+    spec.labels = (struct cg_pairs){one, 2};
+    ck_assert_int_eq(enrol(&spec, 9), CG_REGISTRY_ADDED);
+    struct cg_cell *first = enrolled;
+    spec.labels.items = other;
+    spec.socket_mode = 0600;
+    spec.keepalive_window_ns = 10 * CG_NS_PER_S;
+    ck_assert_int_eq(enrol(&spec, 9), CG_REGISTRY_EXISTS);
+    ck_assert_ptr_eq(first, enrolled);
+    cg_cell_unref(enrolled);
+    cg_cell_unref(first);
+}
+END_TEST
+
+START_TEST(a_conflict_names_the_member)
+{
+    ck_assert_int_eq(enrol(&good, 0), CG_REGISTRY_ADDED);
+    cg_cell_unref(enrolled);
+    const struct {
+        const char *cell_id, *run_id, *hash, *base;
+        uint64_t vmm_pid;
+        const char *member;
+    } cases[] = {
+        {"cell-a", "run-2", "sha256:00", "/run/vm/a.vsock", 0, "cell_id:"},
+        {"cell-a", "run-1", "sha256:01", "/run/vm/a.vsock", 0, "spec_signature_hash:"},
+        {"cell-a", "run-1", "sha256:00", "/run/vm/b.vsock", 0, "vsock_uds_base:"},
+        {"cell-b", "run-1", "sha256:00", "/run/vm/a.vsock", 0, "vsock_uds_base:"},
+        {"cell-a", "run-1", "sha256:00", "/run/vm/a.vsock", 5, "vmm_pid:"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct cg_cell_spec spec = {.cell_id = cases[i].cell_id,
+                                          .run_id = cases[i].run_id,
+                                          .spec_signature_hash = cases[i].hash,
+                                          .vsock_uds_base = cases[i].base};
+        ck_assert_int_eq(enrol(&spec, cases[i].vmm_pid), CG_REGISTRY_CONFLICT);
+        ck_assert_int_eq(strncmp(err.text, cases[i].member, strlen(cases[i].member)), 0);
+    }
+}
+END_TEST
+
+static void count_cell(void *context, const struct cg_cell *cell)
+{
+    (void)cell;
+    ++*(size_t *)context;
+}
+
+START_TEST(cells_are_removed_from_any_place)
+{
+    enum { CELLS = 300 };
+    static struct cg_cell *cells[CELLS];
+    char ids[CELLS][16];
+    char paths[CELLS][32];
+    for (size_t i = 0; i < CELLS; i++) {
+        struct cg_cell_spec spec = good;
+        (void)snprintf(ids[i], sizeof(ids[i]), "c%zu", i);
+        (void)snprintf(paths[i], sizeof(paths[i]), "/run/vm/%zu", i);
+        spec.cell_id = ids[i];
+        spec.vsock_uds_base = paths[i];
+        ck_assert_int_eq(enrol(&spec, 0), CG_REGISTRY_ADDED);
+        cells[i] = enrolled;
+    }
+    size_t left = CELLS;
+    for (size_t step = 0; step < CELLS; step++) {
+        size_t i = step * 7 % CELLS; /* every one once, the first and the last among them */
+        cg_registry_remove(registry, cells[i]);
+        cg_cell_unref(cells[i]);
+        size_t seen = 0;
+        cg_registry_visit(registry, count_cell, &seen);
+        ck_assert_uint_eq(seen, --left);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("registry");
@@ -285,8 +387,15 @@ int main(void)
     tcase_add_test(tcase, an_id_and_a_path_belong_to_one_cell);
     tcase_add_test(tcase, many_cells_keep_their_order_and_share_the_threads);
     tcase_add_test(tcase, a_cell_lives_as_long_as_somebody_holds_it);
+    TCase *going = tcase_create("coming and going");
+    tcase_add_checked_fixture(going, set_up, tear_down);
+    tcase_add_test(going, an_enrolled_cell_is_found_until_it_is_removed);
+    tcase_add_test(going, the_same_registration_is_the_same_however_it_is_spelled);
+    tcase_add_test(going, a_conflict_names_the_member);
+    tcase_add_test(going, cells_are_removed_from_any_place);
     Suite *suite = suite_create("registry");
     suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, going);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

@@ -10,11 +10,46 @@ static enum cg_cell_state at(struct cg_silence_facts facts, uint64_t monotonic_n
     return cg_silence_state(&facts, monotonic_ns);
 }
 
-START_TEST(a_cell_without_a_frame_is_waiting_for_ever)
+START_TEST(a_cell_without_a_frame_is_waited_for_until_it_is_late)
 {
-    struct cg_silence_facts facts = {.window_ns = 10, .connections = 1};
+    struct cg_silence_facts facts = {.window_ns = 10, .awaited_from_ns = 500};
     ck_assert_int_eq(at(facts, 1), CG_CELL_WAITING);
+    ck_assert_int_eq(at(facts, 509), CG_CELL_WAITING);
+    ck_assert_int_eq(at(facts, 510), CG_CELL_SILENT);
+    facts.connections = facts.connections_opened = 1;
+    ck_assert_int_eq(at(facts, 509), CG_CELL_WAITING);
+    ck_assert_int_eq(at(facts, 510), CG_CELL_IDLE);
+}
+END_TEST
+
+START_TEST(a_cell_that_no_reader_has_yet_is_waiting)
+{
+    struct cg_silence_facts facts = {.window_ns = 10};
     ck_assert_int_eq(at(facts, UINT64_MAX), CG_CELL_WAITING);
+}
+END_TEST
+
+START_TEST(a_pause_of_the_gateways_own_does_not_count)
+{
+    struct cg_silence_facts facts = spoke_at_1000;
+    facts.awaited_from_ns = 1100;
+    ck_assert_int_eq(at(facts, 1109), CG_CELL_LIVE);
+    ck_assert_int_eq(at(facts, 1110), CG_CELL_SILENT);
+    ck_assert_uint_eq(cg_silence_since(&facts), 1100);
+}
+END_TEST
+
+START_TEST(a_silence_says_how_the_connections_are)
+{
+    struct cg_silence_facts facts = {.connections = 0};
+    ck_assert_int_eq(cg_silence_connection(&facts), CG_SILENCE_NEVER);
+    facts.connections_opened = 3;
+    ck_assert_int_eq(cg_silence_connection(&facts), CG_SILENCE_CLOSED);
+    facts.connections = 1;
+    ck_assert_int_eq(cg_silence_connection(&facts), CG_SILENCE_OPEN);
+    ck_assert_str_eq(cg_silence_connection_name(CG_SILENCE_NEVER), "never");
+    ck_assert_str_eq(cg_silence_connection_name(CG_SILENCE_CLOSED), "closed");
+    ck_assert_str_eq(cg_silence_connection_name(CG_SILENCE_OPEN), "open");
 }
 END_TEST
 
@@ -83,7 +118,10 @@ END_TEST
 int main(void)
 {
     TCase *tcase = tcase_create("silence");
-    tcase_add_test(tcase, a_cell_without_a_frame_is_waiting_for_ever);
+    tcase_add_test(tcase, a_cell_without_a_frame_is_waited_for_until_it_is_late);
+    tcase_add_test(tcase, a_cell_that_no_reader_has_yet_is_waiting);
+    tcase_add_test(tcase, a_pause_of_the_gateways_own_does_not_count);
+    tcase_add_test(tcase, a_silence_says_how_the_connections_are);
     tcase_add_test(tcase, a_frame_within_the_window_is_life);
     tcase_add_test(tcase, silence_begins_when_the_window_is_full);
     tcase_add_test(tcase, an_open_connection_makes_silence_idleness);

@@ -86,6 +86,28 @@ START_TEST(the_address_at_its_limit_loses_its_own_stalest_connection)
 }
 END_TEST
 
+START_TEST(who_is_being_worked_for_has_all_time_and_keeps_its_place)
+{
+    struct cg_http_clients *clients = new_clients(2, 2);
+    int evict = 0;
+    struct cg_http_peer *first = cg_http_clients_add(clients, 10, NULL, 1, &evict);
+    cg_http_clients_request_working(first);
+    ck_assert_uint_eq(cg_http_clients_next_deadline(clients), UINT64_MAX);
+    struct cg_http_peer *second = cg_http_clients_add(clients, 11, NULL, 2, &evict);
+    ck_assert_ptr_nonnull(cg_http_clients_add(clients, 12, NULL, 3, &evict));
+    ck_assert_int_eq(evict, 11); /* though 10 has made no progress for longer */
+    cg_http_clients_remove(clients, second);
+    struct cg_http_peer *third = cg_http_clients_add(clients, 13, NULL, 4, &evict);
+    ck_assert_int_eq(evict, 12);
+    cg_http_clients_request_working(third);
+    ck_assert_ptr_null(cg_http_clients_add(clients, 14, NULL, 5, &evict));
+    ck_assert_int_eq(evict, -1);
+    cg_http_clients_request_worked(clients, first, 100);
+    ck_assert_uint_eq(cg_http_clients_next_deadline(clients), 105);
+    cg_http_clients_free(clients);
+}
+END_TEST
+
 START_TEST(a_full_table_loses_the_stalest_of_all)
 {
     struct cg_http_clients *clients = new_clients(3, 3);
@@ -143,7 +165,7 @@ START_TEST(port_zero_is_named_as_the_kernel_chose_it)
     int fd = -1;
     char name[CG_ADDRESS_TEXT_MAX];
     struct cg_error err = {0};
-    ck_assert_msg(cg_http_listen("127.0.0.1:0", &fd, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen("127.0.0.1:0", NULL, &fd, name, &err), "%s", err.text);
     ck_assert_int_eq(strncmp(name, "127.0.0.1:", 10), 0);
     ck_assert_int_gt(atoll(name + 10), 0);
     (void)close(fd);
@@ -164,7 +186,7 @@ START_TEST(what_is_no_address_is_refused_with_the_address_named)
         int fd = -1;
         char name[CG_ADDRESS_TEXT_MAX];
         struct cg_error err = {0};
-        ck_assert_msg(!cg_http_listen(bad[i], &fd, name, &err), "%s", bad[i]);
+        ck_assert_msg(!cg_http_listen(bad[i], NULL, &fd, name, &err), "%s", bad[i]);
         ck_assert_int_eq(fd, -1);
         ck_assert_ptr_nonnull(strstr(err.text, "listen "));
     }
@@ -181,16 +203,16 @@ START_TEST(a_unix_socket_replaces_an_abandoned_one_and_nothing_else)
     int fd = -1;
     char name[CG_ADDRESS_TEXT_MAX];
     struct cg_error err = {0};
-    ck_assert_msg(cg_http_listen(address, &fd, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen(address, NULL, &fd, name, &err), "%s", err.text);
     ck_assert_str_eq(name, address);
     struct stat info;
     ck_assert_int_eq(stat(path, &info), 0);
     ck_assert_uint_eq(info.st_mode & 0777, 0660);
 
     int second = -1;
-    ck_assert(!cg_http_listen(address, &second, name, &err)); /* somebody listens */
+    ck_assert(!cg_http_listen(address, NULL, &second, name, &err)); /* somebody listens */
     (void)close(fd);
-    ck_assert_msg(cg_http_listen(address, &second, name, &err), "%s", err.text);
+    ck_assert_msg(cg_http_listen(address, NULL, &second, name, &err), "%s", err.text);
     (void)close(second);
     cg_http_unlisten(address);
     ck_assert_int_ne(stat(path, &info), 0);
@@ -198,7 +220,7 @@ START_TEST(a_unix_socket_replaces_an_abandoned_one_and_nothing_else)
     FILE *file = fopen(path, "w");
     ck_assert_ptr_nonnull(file);
     (void)fclose(file);
-    ck_assert(!cg_http_listen(address, &second, name, &err));
+    ck_assert(!cg_http_listen(address, NULL, &second, name, &err));
     ck_assert_int_eq(stat(path, &info), 0); /* a file of somebody's stays */
     (void)unlink(path);
     (void)rmdir(dir);
@@ -213,6 +235,7 @@ int main(void)
     tcase_add_test(tests, only_addresses_localhost_and_configured_names_are_allowed);
     tcase_add_test(tests, the_address_at_its_limit_loses_its_own_stalest_connection);
     tcase_add_test(tests, a_full_table_loses_the_stalest_of_all);
+    tcase_add_test(tests, who_is_being_worked_for_has_all_time_and_keeps_its_place);
     tcase_add_test(tests, a_request_has_its_time_and_an_idle_connection_more);
     tcase_add_test(tests, a_table_filled_with_closing_connections_refuses_without_evicting);
     tcase_add_test(tests, port_zero_is_named_as_the_kernel_chose_it);

@@ -96,7 +96,7 @@ START_TEST(a_guest_is_heard_and_heard_again_after_it_has_gone)
         ck_assert_int_eq(shutdown(guest, SHUT_WR), 0);
         expect_end(guest);
     }
-    ck_assert_uint_eq(cell_a->sequence, 50);
+    ck_assert_uint_eq(cell_a->frames, 50);
     ck_assert_uint_eq(cg_ingress_connections(ingress), 0);
 }
 END_TEST

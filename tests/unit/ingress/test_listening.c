@@ -19,6 +19,13 @@ static char path[PATH_MAX];
 static struct cg_error err;
 static struct cg_listening listening;
 
+static struct cg_registrations *made;
+
+static bool opens(const struct cg_listening_request *request, struct cg_listening *ret_listening)
+{
+    return cg_listening_open(request, made, NULL, ret_listening, &err) == CG_LISTENING_DONE;
+}
+
 static struct cg_listening_request request_for(const char *beneath_top)
 {
     ck_assert_int_lt(snprintf(base, sizeof(base), "%s/%s", top, beneath_top), PATH_MAX);
@@ -40,6 +47,8 @@ static void set_up(void)
     ck_assert_ptr_nonnull(mkdtemp(top));
     listening = (struct cg_listening){.fd = -1};
     err = (struct cg_error){0};
+    struct cg_registrations_found found;
+    ck_assert(cg_registrations_open(NULL, &cg_clock_system, &made, &found, &err));
 }
 
 static int remove_one(int dir_fd, const char *name)
@@ -50,6 +59,7 @@ static int remove_one(int dir_fd, const char *name)
 static void tear_down(void)
 {
     cg_listening_close(&listening);
+    cg_registrations_close(made);
     /* Two levels are all that the tests make, but for the long one, which cleans up itself. */
     static const char *const names[] = {
         "vm/a.vsock_9001", "vm/other", "vm",     "link",  "a.vsock_9001", "victim",
@@ -75,7 +85,7 @@ static bool can_connect(const char *to)
 START_TEST(a_guest_can_connect_once_it_is_open)
 {
     struct cg_listening_request request = request_for("a.vsock");
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     ck_assert(can_connect(path));
     struct stat found;
     ck_assert_int_eq(lstat(path, &found), 0);
@@ -92,7 +102,7 @@ START_TEST(the_mode_is_the_one_asked_for_whatever_the_umask)
     struct cg_listening_request request = request_for("a.vsock");
     request.mode = 0662;
     (void)umask(0077);
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     struct stat found;
     ck_assert_int_eq(lstat(path, &found), 0);
     ck_assert_uint_eq(found.st_mode & 07777, 0662);
@@ -104,7 +114,7 @@ START_TEST(the_owner_is_the_one_asked_for_or_it_is_an_error)
     struct cg_listening_request request = request_for("a.vsock");
     request.uid = 12345;
     request.gid = 23456;
-    bool opened = cg_listening_open(&request, NULL, &listening, &err);
+    bool opened = opens(&request, &listening);
     struct stat found;
     if (geteuid() == 0) {
         ck_assert_msg(opened, "%s", err.text);
@@ -124,7 +134,7 @@ START_TEST(a_file_that_is_there_is_an_error_and_stays)
     struct cg_listening_request request = request_for("a.vsock");
     cg_auto_close int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     ck_assert_int_ge(fd, 0);
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, path));
     ck_assert_ptr_nonnull(strstr(err.text, "exists already"));
     ck_assert_int_eq(access(path, F_OK), 0);
@@ -134,9 +144,9 @@ END_TEST
 START_TEST(a_socket_that_is_there_is_an_error_and_stays)
 {
     struct cg_listening_request request = request_for("a.vsock");
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     struct cg_listening second;
-    ck_assert(!cg_listening_open(&request, NULL, &second, &err));
+    ck_assert(!opens(&request, &second));
     ck_assert_ptr_nonnull(strstr(err.text, "exists already"));
     ck_assert(can_connect(path));
 }
@@ -145,7 +155,7 @@ END_TEST
 START_TEST(a_missing_directory_is_an_error_that_names_the_path)
 {
     struct cg_listening_request request = request_for("nowhere/a.vsock");
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, path));
 }
 END_TEST
@@ -157,12 +167,12 @@ START_TEST(a_symlink_to_the_directory_is_refused)
     char link[PATH_MAX];
     (void)snprintf(link, sizeof(link), "%s/link", top);
     ck_assert_int_eq(symlink("vm", link), 0);
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, "symlink"));
 
     const char *const roots[] = {top};
     request.roots = (struct cg_strings){roots, 1};
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, "symlink"));
 }
 END_TEST
@@ -175,7 +185,7 @@ START_TEST(a_symlink_in_the_place_of_the_socket_is_refused_and_its_target_untouc
     cg_auto_close int fd = open(victim, O_CREAT | O_WRONLY | O_CLOEXEC, 0640);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(symlink("victim", path), 0);
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, "exists already"));
     struct stat found;
     ck_assert_int_eq(fstat(fd, &found), 0);
@@ -193,7 +203,7 @@ START_TEST(a_root_that_is_a_symlink_is_the_operators_and_followed)
     struct cg_listening_request request = request_for("link/a.vsock");
     const char *const roots[] = {"/nowhere", link};
     request.roots = (struct cg_strings){roots, 2};
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     ck_assert(can_connect(path));
 }
 END_TEST
@@ -206,7 +216,7 @@ START_TEST(a_path_outside_the_roots_is_refused)
     struct cg_listening_request request = request_for("vm/a.vsock");
     const char *const roots[] = {root, "/nowhere"};
     request.roots = (struct cg_strings){roots, 2};
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, "ingress.roots"));
     ck_assert_ptr_nonnull(strstr(err.text, path));
 }
@@ -219,7 +229,7 @@ START_TEST(a_socket_directly_in_a_root_with_a_slash_at_its_end_is_beneath_it)
     struct cg_listening_request request = request_for("a.vsock");
     const char *const roots[] = {root};
     request.roots = (struct cg_strings){roots, 1};
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
 }
 END_TEST
 
@@ -238,7 +248,7 @@ START_TEST(a_path_longer_than_a_socket_address_works)
     (void)snprintf(at + len, sizeof(at) - len, "/a.vsock");
     struct cg_listening_request request = request_for(at);
     ck_assert_uint_gt(strlen(path), 107);
-    bool opened = cg_listening_open(&request, NULL, &listening, &err);
+    bool opened = opens(&request, &listening);
     struct stat found;
     ck_assert_msg(opened, "%s", err.text);
     ck_assert_int_eq(lstat(path, &found), 0);
@@ -255,7 +265,7 @@ START_TEST(a_name_too_long_for_any_socket_address_is_refused)
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     struct cg_listening_request request = request_for(name);
-    ck_assert(!cg_listening_open(&request, NULL, &listening, &err));
+    ck_assert(!opens(&request, &listening));
     ck_assert_ptr_nonnull(strstr(err.text, "too long"));
 }
 END_TEST
@@ -263,127 +273,129 @@ END_TEST
 START_TEST(only_what_was_made_is_removed)
 {
     struct cg_listening_request request = request_for("a.vsock");
-    ck_assert_msg(cg_listening_open(&request, NULL, &listening, &err), "%s", err.text);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     char moved[PATH_MAX];
     (void)snprintf(moved, sizeof(moved), "%s/moved", top);
     ck_assert_int_eq(rename(path, moved), 0);
     struct cg_listening other = {.fd = -1};
-    ck_assert(cg_listening_open(&request, NULL, &other, &err));
+    ck_assert(opens(&request, &other));
     cg_listening_unlink(&listening, &request);
     ck_assert(can_connect(path));
     cg_listening_close(&other);
 }
 END_TEST
 
-/* --- the record --- */
+/* --- what a gateway that died has left --- */
 
-static struct cg_sockets_made *open_record(void)
+static const char *journal_path(void)
 {
-    char record[PATH_MAX];
-    (void)snprintf(record, sizeof(record), "%s/record", top);
-    struct cg_sockets_made *made = NULL;
-    ck_assert_msg(cg_sockets_made_open(record, &made, &err), "%s", err.text);
-    return made;
+    static char journal[PATH_MAX];
+    (void)snprintf(journal, sizeof(journal), "%s/record", top);
+    return journal;
 }
 
-START_TEST(a_socket_left_by_a_crash_is_replaced)
+static void reopen_journal(void)
 {
-    struct cg_listening_request request = request_for("a.vsock");
-    struct cg_sockets_made *made = open_record();
-    ck_assert_msg(cg_listening_open(&request, made, &listening, &err), "%s", err.text);
-    cg_listening_close(&listening); /* as the kernel does for a killed process */
-    cg_sockets_made_close(made);
+    cg_registrations_close(made);
+    struct cg_registrations_found found;
+    ck_assert_msg(cg_registrations_open(journal_path(), &cg_clock_system, &made, &found, &err),
+                  "%s", err.text);
+}
 
-    made = open_record();
+static void sweep(void)
+{
+    cg_listening_sweep(made, (struct cg_strings){0});
+}
+
+START_TEST(a_socket_left_by_a_crash_is_swept)
+{
+    reopen_journal();
+    struct cg_listening_request request = request_for("a.vsock");
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
+    cg_listening_close(&listening); /* as the kernel does for a killed process */
+    reopen_journal();
     ck_assert(!can_connect(path));
-    ck_assert_msg(cg_listening_open(&request, made, &listening, &err), "%s", err.text);
+    ck_assert(!opens(&request, &listening));
+    sweep();
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_msg(opens(&request, &listening), "%s", err.text);
     ck_assert(can_connect(path));
-    cg_sockets_made_close(made);
 }
 END_TEST
 
 START_TEST(a_recorded_socket_with_a_listener_stays)
 {
+    reopen_journal();
     struct cg_listening_request request = request_for("a.vsock");
-    struct cg_sockets_made *made = open_record();
-    ck_assert(cg_listening_open(&request, made, &listening, &err));
-    cg_sockets_made_close(made);
-    made = open_record();
+    ck_assert(opens(&request, &listening));
+    reopen_journal();
+    sweep();
     struct cg_listening second;
-    ck_assert(!cg_listening_open(&request, made, &second, &err));
-    ck_assert_ptr_nonnull(strstr(err.text, "somebody listens"));
+    ck_assert(!opens(&request, &second));
     ck_assert(can_connect(path));
-    cg_sockets_made_close(made);
 }
 END_TEST
 
 START_TEST(a_strangers_socket_at_a_recorded_path_stays)
 {
+    reopen_journal();
     struct cg_listening_request request = request_for("a.vsock");
-    struct cg_sockets_made *made = open_record();
-    ck_assert(cg_listening_open(&request, made, &listening, &err));
-    cg_sockets_made_close(made);
+    ck_assert(opens(&request, &listening));
     char aside[PATH_MAX];
     (void)snprintf(aside, sizeof(aside), "%s/aside", top);
     ck_assert_int_eq(rename(path, aside), 0); /* keeps the inode from being used again */
-    struct cg_listening other = {.fd = -1};
-    ck_assert(cg_listening_open(&request, NULL, &other, &err));
-    cg_listening_close(&other);
-
-    made = open_record();
-    struct cg_listening second;
-    ck_assert(!cg_listening_open(&request, made, &second, &err));
-    ck_assert_ptr_nonnull(strstr(err.text, "not ours"));
+    reopen_journal();
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    ck_assert_int_lt(snprintf(address.sun_path, sizeof(address.sun_path), "%s", path),
+                     (int)sizeof(address.sun_path));
+    int stranger = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(stranger, (const struct sockaddr *)&address, sizeof(address)), 0);
+    (void)close(stranger);
+    sweep();
     ck_assert_int_eq(access(path, F_OK), 0);
-    cg_sockets_made_close(made);
 }
 END_TEST
 
-START_TEST(a_record_survives_cut_and_damaged_lines)
+START_TEST(a_socket_that_never_got_its_place_is_swept_by_its_temporary_name)
 {
-    struct cg_listening_request first = request_for("b.vsock");
-    struct cg_sockets_made *made = open_record();
-    ck_assert(cg_listening_open(&first, made, &listening, &err));
-    cg_listening_close(&listening);
-    struct cg_listening_request second = request_for("a.vsock");
-    ck_assert(cg_listening_open(&second, made, &listening, &err));
-    dev_t device = listening.device;
-    ino_t inode = listening.inode;
-    cg_listening_close(&listening);
-    cg_sockets_made_close(made);
-
-    char record[PATH_MAX];
-    (void)snprintf(record, sizeof(record), "%s/record", top);
-    cg_auto_close int fd = open(record, O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(pwrite(fd, "\xff", 1, 20), 1); /* in the first line, behind its checksum */
-    ck_assert_int_gt(lseek(fd, 0, SEEK_END), 0);
-    static const char cut[] = "0123456789abcdef 1 2 /tmp/cu";
-    ck_assert_int_eq(write(fd, cut, sizeof(cut) - 1), (ssize_t)sizeof(cut) - 1);
-
-    made = open_record();
-    ck_assert(cg_sockets_made_has(made, path, device, inode));
-    ck_assert(!cg_sockets_made_has(made, path, device, inode + 1));
-    char damaged[PATH_MAX];
-    (void)snprintf(damaged, sizeof(damaged), "%s/b.vsock_9001", top);
-    struct stat found;
-    ck_assert_int_eq(lstat(damaged, &found), 0);
-    ck_assert(!cg_sockets_made_has(made, damaged, found.st_dev, found.st_ino));
-    cg_sockets_made_close(made);
-}
-END_TEST
-
-START_TEST(a_cleared_record_knows_nothing)
-{
+    reopen_journal();
     struct cg_listening_request request = request_for("a.vsock");
-    struct cg_sockets_made *made = open_record();
-    ck_assert(cg_listening_open(&request, made, &listening, &err));
+    ck_assert(opens(&request, &listening));
+    char temporary[PATH_MAX];
+    (void)snprintf(temporary, sizeof(temporary), "%s/.cellgate-0123", top);
+    ck_assert_int_eq(rename(path, temporary), 0);
+    const struct cg_socket_made socket_made = {.path = path,
+                                               .temporary = ".cellgate-0123",
+                                               .device = listening.device,
+                                               .inode = listening.inode};
+    ck_assert(cg_registrations_put(made, &socket_made, NULL, &err));
     cg_listening_close(&listening);
-    ck_assert(cg_sockets_made_clear(made, &err));
-    cg_sockets_made_close(made);
-    made = open_record();
-    ck_assert(!cg_sockets_made_has(made, path, listening.device, listening.inode));
-    ck_assert(!cg_listening_open(&request, made, &listening, &err));
-    cg_sockets_made_close(made);
+    reopen_journal();
+    sweep();
+    ck_assert_int_ne(access(temporary, F_OK), 0);
+}
+END_TEST
+
+START_TEST(a_socket_that_was_about_to_be_recorded_is_swept_and_a_file_is_not)
+{
+    reopen_journal();
+    struct cg_listening_request request = request_for("a.vsock");
+    ck_assert(opens(&request, &listening));
+    char temporary[PATH_MAX];
+    (void)snprintf(temporary, sizeof(temporary), "%s/.cellgate-0123", top);
+    ck_assert_int_eq(rename(path, temporary), 0);
+    ck_assert(cg_registrations_making(made, path, ".cellgate-0123", &err));
+    cg_listening_close(&listening);
+    reopen_journal();
+    sweep();
+    ck_assert_int_ne(access(temporary, F_OK), 0);
+
+    int fd = open(temporary, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    (void)close(fd);
+    ck_assert(cg_registrations_making(made, path, ".cellgate-0123", &err));
+    sweep();
+    ck_assert_int_eq(unlink(temporary), 0);
 }
 END_TEST
 
@@ -405,11 +417,11 @@ int main(void)
     tcase_add_test(tcase, a_path_longer_than_a_socket_address_works);
     tcase_add_test(tcase, a_name_too_long_for_any_socket_address_is_refused);
     tcase_add_test(tcase, only_what_was_made_is_removed);
-    tcase_add_test(tcase, a_socket_left_by_a_crash_is_replaced);
+    tcase_add_test(tcase, a_socket_left_by_a_crash_is_swept);
     tcase_add_test(tcase, a_recorded_socket_with_a_listener_stays);
     tcase_add_test(tcase, a_strangers_socket_at_a_recorded_path_stays);
-    tcase_add_test(tcase, a_record_survives_cut_and_damaged_lines);
-    tcase_add_test(tcase, a_cleared_record_knows_nothing);
+    tcase_add_test(tcase, a_socket_that_never_got_its_place_is_swept_by_its_temporary_name);
+    tcase_add_test(tcase, a_socket_that_was_about_to_be_recorded_is_swept_and_a_file_is_not);
     Suite *suite = suite_create("listening");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -131,11 +131,11 @@ START_TEST(a_frame_becomes_an_event_with_the_hosts_stamp)
     expect_text(event, CG_TEXT_RUN, "run-1");
     expect_text(event, CG_TEXT_COMM, "curl");
     ck_assert_uint_eq(event->meta.kind, CG_EVENT_GUEST);
-    ck_assert_uint_eq(event->meta.sequence, 1);
+    ck_assert_uint_eq(event->meta.sequence, 2); /* stream_opened is the first */
     ck_assert_uint_eq(event->meta.connection, 1);
     ck_assert_uint_eq(event->meta.received_ns, fake_now_ns);
     ck_assert_uint_eq(cell_a->frames, 1);
-    ck_assert_uint_eq(cell_a->sequence, 1);
+    ck_assert_uint_eq(cell_a->sequence, 2);
     ck_assert_uint_eq(cell_a->last_frame_ns, fake_now_ns);
 }
 END_TEST
@@ -158,7 +158,7 @@ START_TEST(a_stream_may_be_cut_at_every_byte)
         ck_assert_msg(in_two_turns == 2, "cut at %zu: %zu events", cut, in_two_turns);
         ck_assert_uint_eq(batch.events[0].meta.pid, 1);
         ck_assert_uint_eq(batch.events[1].meta.pid, 2);
-        ck_assert_uint_eq(batch.events[1].meta.sequence, 2 * cut);
+        ck_assert_uint_eq(batch.events[1].meta.sequence, 1 + 2 * cut);
     }
     ck_assert_uint_eq(channel_a->partial_bytes, 0);
 }
@@ -190,8 +190,8 @@ START_TEST(many_frames_come_in_one_read)
     struct cg_batch batch;
     while (take_events(&batch) > 0) {
         for (size_t i = 0; i < batch.count; i++) {
-            ck_assert_uint_eq(batch.events[i].meta.sequence, ++sequence);
-            ck_assert_uint_eq(batch.events[i].meta.pid, sequence - 1);
+            ck_assert_uint_eq(batch.events[i].meta.pid, sequence++);
+            ck_assert_uint_eq(batch.events[i].meta.sequence, 1 + sequence);
         }
     }
     ck_assert_uint_eq(sequence, 20000);
@@ -354,13 +354,13 @@ START_TEST(sequence_and_ordinal_go_on_when_the_run_is_taken_up_again)
     cg_registry_free(registry);
     ck_assert(cg_registry_new(spool, 1, CG_NS_PER_S, &registry, &err));
     start_reader();
-    ck_assert_uint_eq(cell_a->sequence, 5);
+    ck_assert_uint_eq(cell_a->sequence, 6); /* with stream_opened */
     cg_auto_close int again = connect_to(channel_a);
     say_frames(again, 1);
     turn();
     struct cg_batch batch;
     ck_assert_uint_eq(take_events(&batch), 6);
-    ck_assert_uint_eq(batch.events[5].meta.sequence, 6);
+    ck_assert_uint_eq(batch.events[5].meta.sequence, 8);
     ck_assert_uint_eq(batch.events[5].meta.connection, 2);
 }
 END_TEST
@@ -560,7 +560,7 @@ START_TEST(a_full_spool_stops_the_reading_until_there_is_room)
             struct cg_batch batch;
             (void)take_events(&batch);
             for (size_t i = 0; i < batch.count; i++) {
-                ck_assert_uint_eq(batch.events[i].meta.sequence, ++seen);
+                ck_assert_uint_eq(batch.events[i].meta.sequence, 1 + ++seen);
             }
             pass_ms(25);
         }

@@ -205,7 +205,14 @@ static const struct bad_case {
      "c.yaml:2:46: listen: expected HOST:PORT, [V6]:PORT or unix:/path, not 'h:99999'\n"
      "c.yaml:2:57: listen: expected HOST:PORT, [V6]:PORT or unix:/path, not '::1:80'\n"
      "c.yaml:2:67: listen: expected HOST:PORT, [V6]:PORT or unix:/path, not 'unix:x'\n"},
-    {EXPORTERS "control: {socket: /x}\n", "c.yaml:2:1: unknown key 'control'\n"},
+    {EXPORTERS "contrl: {socket: /x}\n",
+     "c.yaml:2:1: unknown key 'contrl' (did you mean 'control'?)\n"},
+    {EXPORTERS "control: {socket: /x}\n",
+     "c.yaml:2:19: socket: needs a state_dir, for registrations survive a restart\n"},
+    {EXPORTERS "state_dir: /s\ncontrol: {socket: x}\n",
+     "c.yaml:3:19: socket: must be an absolute path\n"},
+    {EXPORTERS "ingress: {owners: {uids: [9, 8]}}\n",
+     "c.yaml:2:19: uids: the first is greater than the last\n"},
 };
 
 START_TEST(a_bad_configuration_is_refused_with_every_problem)

@@ -429,6 +429,57 @@ START_TEST(the_backlog_says_how_much_and_how_old)
 }
 END_TEST
 
+static uint64_t acknowledged(struct cg_spool *spool, struct cg_spool_reader *reader, bool *ret_all)
+{
+    struct cg_spool_backlog backlog;
+    uint64_t sequence = UINT64_MAX;
+    cg_spool_reader_backlog(reader, &backlog);
+    ck_assert(cg_spool_run_below(spool, CG_BYTES("a"), CG_BYTES("run"), backlog.acked_index,
+                                 &sequence, ret_all));
+    return sequence;
+}
+
+START_TEST(what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back)
+{
+    struct cg_spool_config config = test_config();
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *quick = open_reader(spool, "quick");
+    struct cg_spool_reader *slow = open_reader(spool, "slow");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    bool all = false;
+    ck_assert_uint_eq(acknowledged(spool, slow, &all), 0);
+    ck_assert(all);
+    uint64_t said = 0;
+    for (uint64_t sequence = 1; sequence <= 400; sequence++) {
+        append(writer, "a", run, sequence, sequence, 1);
+        expect(quick, sequence, sequence);
+        ck_assert_uint_eq(acknowledged(spool, quick, &all), sequence);
+        ck_assert(all);
+        if (sequence <= 10) {
+            continue; /* slow lags by ten */
+        }
+        expect(slow, sequence - 10, sequence - 10);
+        uint64_t now = acknowledged(spool, slow, &all);
+        ck_assert(!all);
+        ck_assert_uint_ge(now, said);
+        ck_assert_uint_le(now, sequence - 10);
+        said = now;
+    }
+    ck_assert_uint_ge(said, 400 - 3 * 10);
+    expect(slow, 391, 400);
+    ck_assert_uint_eq(acknowledged(spool, slow, &all), 400);
+    ck_assert(all);
+    cg_spool_run_end(spool, run);
+    uint64_t sequence = 0;
+    ck_assert(!cg_spool_run_below(spool, CG_BYTES("a"), CG_BYTES("run"), 1, &sequence, &all));
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(quick);
+    cg_spool_reader_close(slow);
+    cg_spool_close(spool);
+}
+END_TEST
+
 START_TEST(what_is_staged_and_abandoned_leaves_no_trace)
 {
     struct cg_spool_config config = test_config();
@@ -506,6 +557,7 @@ int main(void)
     tcase_add_test(tcase, names_of_readers_are_checked);
     tcase_add_test(tcase, waits_end_for_each_of_their_reasons);
     tcase_add_test(tcase, the_backlog_says_how_much_and_how_old);
+    tcase_add_test(tcase, what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back);
     tcase_add_test(tcase, what_is_staged_and_abandoned_leaves_no_trace);
     tcase_add_test(tcase, the_largest_event_fits);
     suite_add_tcase(suite, tcase);
