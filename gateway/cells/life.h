@@ -99,7 +99,7 @@ void cg_life_heard(struct cg_life *life, uint64_t now_ns);
 /* A connection was opened or closed; `silence` as it is after that. */
 void cg_life_stream(struct cg_life *life, const struct cg_life_stream *stream,
                     const struct cg_silence_facts *silence, uint64_t now_ns);
-void cg_life_drop(struct cg_life *life, enum cg_life_drop reason, uint64_t count);
+void cg_life_drop(struct cg_life *life, enum cg_life_drop reason, uint64_t more);
 /* The same of an event whose sequence number has been used. */
 void cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint64_t sequence);
 /* The gateway stops reading the cell, and goes on; both may be said again. */

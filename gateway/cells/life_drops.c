@@ -69,6 +69,7 @@ void cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint6
     if (last != NULL && last->last + 1 == sequence) {
         last->last = sequence;
     } else if (drops->ranges_count < drops->ranges_capacity || grow(drops)) {
+        CG_ASSERT(drops->ranges != NULL);
         drops->ranges[drops->ranges_count++] = (struct cg_life_range){sequence, sequence};
     }
 }

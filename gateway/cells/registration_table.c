@@ -206,8 +206,11 @@ void cg_registration_table_init(struct cg_registration_table *table, const struc
 void cg_registration_table_fini(struct cg_registration_table *table)
 {
     for (size_t i = 0; i < CG_ALIVE_COUNT; i++) {
-        while (!cg_list_is_empty(&table->kinds[i])) {
-            cg_alive_drop(table, CG_LIST_ENTRY(table->kinds[i].next, struct cg_alive, in_kind));
+        struct cg_list *head = &table->kinds[i];
+        for (struct cg_list *at = head->next; at != head;) {
+            struct cg_alive *entry = CG_LIST_ENTRY(at, struct cg_alive, in_kind);
+            at = at->next;
+            free(entry);
         }
     }
 }

@@ -339,8 +339,8 @@ static bool add_locked(struct cg_registry *registry, struct cg_cell *cell, struc
     return true;
 }
 
-/* The outcome, and for EXISTS the cell that is there; the registry has a reference of `fresh` only
- * if it was added. */
+/* The registry has taken over a reference of `fresh` only if it was added. EXISTS gives one of the
+ * cell that is there. */
 static enum cg_registry_outcome enter(struct cg_registry *registry, struct cg_cell *fresh,
                                       struct cg_cell **ret_other, struct cg_error *err)
 {
@@ -348,9 +348,9 @@ static enum cg_registry_outcome enter(struct cg_registry *registry, struct cg_ce
     enum cg_registry_outcome outcome = check_free(registry, fresh, ret_other, err);
     if (outcome == CG_REGISTRY_ADDED && !add_locked(registry, fresh, err)) {
         outcome = CG_REGISTRY_FAILED;
+    } else if (outcome == CG_REGISTRY_EXISTS) {
+        (void)cg_cell_ref(*ret_other); /* before anybody can remove it */
     }
-    /* Under the lock, before anybody can remove it. */
-    (void)cg_cell_ref(outcome == CG_REGISTRY_EXISTS ? *ret_other : fresh);
     (void)pthread_mutex_unlock(&registry->lock);
     return outcome;
 }
@@ -368,22 +368,17 @@ enum cg_registry_outcome cg_registry_enrol(struct cg_registry *registry,
         return CG_REGISTRY_FAILED;
     }
     fresh->vmm_pid = vmm_pid;
+    (void)cg_cell_ref(fresh); /* the caller's, before anybody can remove it */
     struct cg_cell *other = NULL;
     enum cg_registry_outcome outcome = enter(registry, fresh, &other, err);
-    switch (outcome) {
-    case CG_REGISTRY_ADDED:
+    if (outcome == CG_REGISTRY_ADDED) {
         *ret_cell = fresh;
         return outcome;
-    case CG_REGISTRY_EXISTS:
-        *ret_cell = other;
-        break;
-    case CG_REGISTRY_CONFLICT:
-    case CG_REGISTRY_INVALID:
-    case CG_REGISTRY_FAILED:
-        cg_cell_unref(fresh);
-        break;
     }
-    cg_cell_unref(fresh);
+    free(fresh); /* nobody else knows it */
+    if (outcome == CG_REGISTRY_EXISTS) {
+        *ret_cell = other;
+    }
     return outcome;
 }
 
@@ -400,18 +395,16 @@ bool cg_registry_add(struct cg_registry *registry, const struct cg_cell_spec *sp
     fresh->configured = true;
     struct cg_cell *other = NULL;
     enum cg_registry_outcome outcome = enter(registry, fresh, &other, err);
+    if (outcome == CG_REGISTRY_ADDED) {
+        *ret_cell = fresh;
+        return true;
+    }
+    free(fresh); /* nobody else knows it */
     if (outcome == CG_REGISTRY_EXISTS) {
         (void)cg_error_set(err, "cell_id: %s is there twice", spec->cell_id);
         cg_cell_unref(other);
-    } else {
-        cg_cell_unref(fresh); /* that of `enter` */
     }
-    if (outcome != CG_REGISTRY_ADDED) {
-        cg_cell_unref(fresh);
-        return false;
-    }
-    *ret_cell = fresh;
-    return true;
+    return false;
 }
 
 struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes cell_id)

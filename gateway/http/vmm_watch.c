@@ -46,12 +46,13 @@ struct cg_vmm_watcher {
 
 static void free_watches(struct cg_list *watches)
 {
-    while (!cg_list_is_empty(watches)) {
-        struct cg_vmm_watch *watch = CG_LIST_ENTRY(watches->next, struct cg_vmm_watch, in_watcher);
-        cg_list_remove(&watch->in_watcher);
+    for (struct cg_list *at = watches->next; at != watches;) {
+        struct cg_vmm_watch *watch = CG_LIST_ENTRY(at, struct cg_vmm_watch, in_watcher);
+        at = at->next;
         (void)close(watch->pidfd);
         free(watch);
     }
+    cg_list_init(watches);
 }
 
 static void free_dropped(struct cg_vmm_watcher *watcher)

@@ -69,7 +69,7 @@ struct cg_channel {
     struct cg_list in_notes;
     uint32_t refused[CG_CONNECT_REFUSAL_COUNT];
     struct cg_farewell *farewell; /* leaving.c: somebody waits for the end of the run */
-    bool forgotten;               /* the run is over, and the channel the reader's own */
+    _Atomic bool forgotten;       /* the run is over, and the channel the reader's own */
 
     /* The reader's. */
     struct cg_life life;
