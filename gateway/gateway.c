@@ -19,6 +19,7 @@
 
 enum {
     INGRESS_THREADS_DEFAULT_MAX = 4,
+    DRAIN_TURN_MS = 100,
     CONNECTION_DRAIN_MS = 2000,        /* docs/contract.md section 1 */
     HTTP_REQUEST_TIMEOUT_MS = 5000,    /* section 6 */
     HTTP_CONNECTIONS_MAX = 256,        /* section 6 */
@@ -256,7 +257,7 @@ static void stop_delivery(struct cg_gateway *gateway)
 static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
-    gateway->deliveries = calloc(config->exporters_count + 1, sizeof(*gateway->deliveries));
+    gateway->deliveries = calloc(config->exporters_count + 1, sizeof(struct cg_delivery *));
     if (gateway->deliveries == NULL) {
         return cg_error_set(err, "out of memory");
     }
@@ -475,7 +476,22 @@ void cg_gateway_reopen(struct cg_gateway *gateway)
     }
 }
 
-void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns)
+/* Waits in short turns, to ask between them whether the waiting is over. */
+static bool catch_up(struct cg_delivery *delivery, uint64_t deadline_ns, bool (*is_over)(void))
+{
+    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
+    while (now_ns < deadline_ns && !is_over()) {
+        uint64_t turn_ends_ns = now_ns + DRAIN_TURN_MS * CG_NS_PER_MS;
+        if (cg_delivery_caught_up(delivery,
+                                  turn_ends_ns < deadline_ns ? turn_ends_ns : deadline_ns)) {
+            return true;
+        }
+        now_ns = cg_clock_monotonic(&cg_clock_system);
+    }
+    return cg_delivery_caught_up(delivery, now_ns);
+}
+
+void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*is_over)(void))
 {
     atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
     stop_control(gateway);
@@ -485,7 +501,7 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns)
         cg_delivery_flush(gateway->deliveries[i]);
     }
     for (size_t i = 0; i < gateway->deliveries_count; i++) {
-        if (cg_delivery_caught_up(gateway->deliveries[i], deadline_ns)) {
+        if (catch_up(gateway->deliveries[i], deadline_ns, is_over)) {
             continue;
         }
         struct cg_delivery_status status;

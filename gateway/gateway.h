@@ -21,8 +21,9 @@ CG_MUST_USE bool cg_gateway_start(const struct cg_config *config, struct cg_gate
 void cg_gateway_reopen(struct cg_gateway *gateway);
 
 /* Stops accepting, appends what the sockets hold, and gives the exporters until the monotonic
- * deadline to catch up; says in the log what is left behind (it stays in a spool on disk). */
-void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns);
+ * deadline to catch up, or until `is_over` (asked ten times a second) says that it is enough; says
+ * in the log what is left behind (it stays in a spool on disk). */
+void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*is_over)(void));
 
 /* Stops everything and frees. After a drain nothing that was read is lost. */
 void cg_gateway_stop(struct cg_gateway *gateway);

@@ -63,13 +63,19 @@ static void block_signals(sigset_t *ret_set)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
-/* From the first request to stop on, a second one ends the process at once: it is the operator's
- * word that waiting is over. What is in a spool on disk stays there. */
-static void unblock_stop_signals(const sigset_t *set)
+/* Once the gateway drains, a second request to stop is the operator's word that waiting is over; a
+ * rotation of logs (SIGUSR1) is not. */
+static bool is_stop_asked_again(void)
 {
-    sigset_t stop = *set;
-    sigdelset(&stop, SIGUSR1); /* a rotation of logs must not end a gateway that drains */
-    (void)pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    sigaddset(&stop, SIGHUP);
+    const struct timespec now = {0};
+    static bool asked; /* the signal is taken once, the answer stays */
+    asked = asked || sigtimedwait(&stop, NULL, &now) > 0;
+    return asked;
 }
 
 static void serve(struct cg_gateway *gateway, const sigset_t *set)
@@ -113,8 +119,8 @@ static int run_gateway(const struct cg_config *config)
 
     serve(gateway, &set);
     (void)sd_notify(0, "STOPPING=1");
-    unblock_stop_signals(&set);
-    cg_gateway_drain(gateway, cg_clock_monotonic(&cg_clock_system) + config->shutdown.drain_ns);
+    cg_gateway_drain(gateway, cg_clock_monotonic(&cg_clock_system) + config->shutdown.drain_ns,
+                     is_stop_asked_again);
     cg_gateway_stop(gateway);
     CG_LOG(CG_LOG_INFO, "stopped", CG_F_U64("status", CG_EXIT_OK));
     return CG_EXIT_OK;
