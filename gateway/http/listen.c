@@ -101,7 +101,7 @@ static bool split_address(char *address, const char **ret_host, const char **ret
 
 static bool name_socket(int fd, char ret_name[CG_ADDRESS_TEXT_MAX], struct cg_error *err)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof(bound);
     char host[64];
     char port[8];

@@ -124,7 +124,7 @@ bool cg_public_start(const struct cg_public_config *config, const struct cg_gate
                      struct cg_public **ret_public, struct cg_error *err)
 {
     struct cg_public *server =
-        calloc(1, sizeof(*server) + config->listen.count * sizeof(server->servers[0]));
+        calloc(1, sizeof(*server) + config->listen.count * sizeof(struct cg_http_server *));
     if (server == NULL) {
         return cg_error_set(err, "out of memory");
     }
