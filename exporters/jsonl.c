@@ -425,7 +425,9 @@ static const struct cg_option jsonl_options[] = {
      .type = CG_OPTION_PATH,
      .offset = offsetof(struct jsonl_config, path),
      .required = true,
-     .help = "The file, which is never opened through a symbolic link; \"-\" is stdout."},
+     .unique = true,
+     .help = "The file, which is never opened through a symbolic link; \"-\" is stdout. No two "
+             "exporters may have the same."},
     {.key = "rotate",
      .type = CG_OPTION_SECTION,
      .offset = offsetof(struct jsonl_config, rotate),

@@ -19,7 +19,9 @@ static void print_help(FILE *out)
     (void)fputs(
         "usage: cellgate check --config FILE [--set PATH=VALUE]... [--print]\n"
         "       cellgate check --reference\n"
-        "Checks a configuration and names every problem as FILE:LINE:COLUMN on stderr.\n"
+        "Checks a configuration and names every problem as FILE:LINE:COLUMN on stderr; what\n"
+        "concerns the whole file (it cannot be opened, a key is missing) stands at 1:1, and what\n"
+        "--set brought is named by its path.\n"
         "\n"
         "  -c, --config FILE      the configuration, YAML or JSON; - is stdin\n"
         "  -s, --set PATH=VALUE   set a key beside the file: spool.max_bytes=2GiB,\n"

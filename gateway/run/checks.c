@@ -251,6 +251,48 @@ static void check_exporter(const struct checking *checking,
     }
 }
 
+static const char *own_text(const struct cg_exporter_config *exporter,
+                            const struct cg_option *option)
+{
+    const char *text;
+    memcpy(&text, (const char *)exporter->own + option->offset, sizeof(text));
+    return text;
+}
+
+/* Two exporters that wrote to one file would spoil each other's lines. */
+static void check_unique(const struct checking *checking, size_t which,
+                         const struct cg_option *option, const struct cg_node *node)
+{
+    const struct cg_exporter_config *exporters = checking->config->exporters;
+    const struct cg_node *member = cg_node_member(node, cg_bytes_str(option->key));
+    const char *text = own_text(&exporters[which], option);
+    for (size_t i = 0; i < which && text != NULL && member != NULL; i++) {
+        if (exporters[i].ops == exporters[which].ops && exporters[i].own != NULL &&
+            compare_text(own_text(&exporters[i], option), text) == 0) {
+            char quoted[CG_QUOTED_BYTES_MAX];
+            cg_option_quote(cg_bytes_str(text), quoted);
+            cg_problems_add(checking->problems, member->place,
+                            "%s: '%s' is another exporter's already", option->key, quoted);
+            return;
+        }
+    }
+}
+
+static void check_own_keys(const struct checking *checking, size_t which,
+                           const struct cg_node *node)
+{
+    const struct cg_exporter_config *exporter = &checking->config->exporters[which];
+    if (exporter->ops == NULL || exporter->own == NULL) {
+        return; /* reported already */
+    }
+    for (const struct cg_option *option = exporter->ops->options; option->key != NULL; option++) {
+        if (option->unique) {
+            CG_ASSERT(option->type == CG_OPTION_STRING || option->type == CG_OPTION_PATH);
+            check_unique(checking, which, option, node);
+        }
+    }
+}
+
 static void check_exporters(const struct checking *checking, bool own_are_whole)
 {
     const struct cg_config *config = checking->config;
@@ -263,6 +305,7 @@ static void check_exporters(const struct checking *checking, bool own_are_whole)
     for (size_t i = 0; i < config->exporters_count; i++, node = node->next) {
         if (node->kind == CG_NODE_MAP) {
             check_exporter_name(checking, i, node);
+            check_own_keys(checking, i, node);
             check_exporter(checking, &config->exporters[i], node, own_are_whole);
         }
     }

@@ -153,7 +153,7 @@ bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *
                      size_t settings_count, struct cg_config **ret_config,
                      struct cg_buf *ret_problems)
 {
-    const struct cg_place whole = {.source = name};
+    const struct cg_place whole = {.source = name, .line = 1, .column = 1};
     cg_auto_problems struct cg_problems problems;
     cg_problems_init(&problems);
     struct cg_config_memory *memory = cg_config_memory_new();
@@ -212,7 +212,7 @@ bool cg_config_load(const char *path, const char *const *settings, size_t settin
     cg_auto_buf struct cg_buf text;
     cg_buf_init(&text, CG_CONFIG_BYTES_MAX + (size_t)128 * 1024);
     if (!read_file(path, &text, &err)) {
-        (void)cg_buf_printf(ret_problems, "%s: %s\n", name, err.text);
+        (void)cg_buf_printf(ret_problems, "%s:1:1: %s\n", name, err.text);
         return false;
     }
     return cg_config_parse(name, cg_buf_bytes(&text), settings, settings_count, ret_config,

@@ -241,7 +241,7 @@ bool cg_node_parse(struct cg_config_memory *memory, const char *source, bool wit
 {
     struct builder builder = {
         .memory = memory, .problems = problems, .source = source, .with_lines = with_lines};
-    struct cg_place whole = {.source = source};
+    const struct cg_place whole = place_of(&builder, (yaml_mark_t){.index = 0});
     if (text.len > CG_CONFIG_BYTES_MAX) {
         cg_problems_add(problems, whole, "larger than %d bytes", CG_CONFIG_BYTES_MAX);
         return false;

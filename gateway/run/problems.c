@@ -55,6 +55,14 @@ static int compare(const void *left, const void *right)
     return (a->ordinal > b->ordinal) - (a->ordinal < b->ordinal);
 }
 
+static void write_place(const struct cg_place *place, struct cg_buf *out)
+{
+    (void)cg_buf_append_str(out, place->source);
+    if (place->line > 0) {
+        (void)cg_buf_printf(out, ":%zu:%zu", place->line, place->column);
+    }
+}
+
 void cg_problems_write(struct cg_problems *problems, struct cg_buf *out)
 {
     if (problems->count > 0 && problems->items == NULL) {
@@ -67,14 +75,11 @@ void cg_problems_write(struct cg_problems *problems, struct cg_buf *out)
     }
     qsort(problems->items, kept, sizeof(*problems->items), compare);
     for (size_t i = 0; i < kept; i++) {
-        const struct cg_problem *problem = &problems->items[i];
-        (void)cg_buf_append_str(out, problem->place.source);
-        if (problem->place.line > 0) {
-            (void)cg_buf_printf(out, ":%zu:%zu", problem->place.line, problem->place.column);
-        }
-        (void)cg_buf_printf(out, ": %s\n", problem->text);
+        write_place(&problems->items[i].place, out);
+        (void)cg_buf_printf(out, ": %s\n", problems->items[i].text);
     }
     if (problems->count > kept) {
-        (void)cg_buf_printf(out, "and %zu more\n", problems->count - kept);
+        write_place(&problems->items[kept - 1].place, out);
+        (void)cg_buf_printf(out, ": and %zu more problems\n", problems->count - kept);
     }
 }

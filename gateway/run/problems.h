@@ -16,7 +16,7 @@ enum { CG_PROBLEMS_MAX = 100 };
 /* Where something stands. `source` is borrowed: the file's name, or "--set spool.dir". */
 struct cg_place {
     const char *source;
-    size_t line, column; /* from 1; 0: the source says it all */
+    size_t line, column; /* from 1 (a whole file is at 1:1); 0: the source says it all */
 };
 
 struct cg_problem {
@@ -36,7 +36,8 @@ void cg_problems_fini(struct cg_problems *problems);
 void cg_problems_add(struct cg_problems *problems, struct cg_place place, const char *format, ...)
     CG_PRINTF(3, 4);
 
-/* Writes one line for each ("file:12:5: text"), the file in its order, then the command line. */
+/* Writes one line for each ("file:12:5: text"), the file in its order, then the command line. What
+ * is not shown is counted in a last line, at the last place shown. */
 void cg_problems_write(struct cg_problems *problems, struct cg_buf *out);
 
 #define cg_auto_problems __attribute__((cleanup(cg_problems_fini)))

@@ -71,6 +71,7 @@ struct cg_option {
     const char *fallback; /* the default, written as in the file; NULL: zero, or absent */
     bool required;
     bool secret; /* never shown by `cellgate check --print` or in an error */
+    bool unique; /* a text of an exporter: no two of its type may have the same */
     const struct cg_option_name *names;
     const struct cg_option *fields;
     size_t element_size;

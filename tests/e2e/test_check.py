@@ -45,7 +45,7 @@ def test_every_problem_is_named_by_file_line_and_column(tmp_path):
 def test_a_missing_file_is_a_configuration_problem(tmp_path):
     result = check("--config", tmp_path / "none.yaml")
     assert result.returncode == 78
-    assert result.stderr == f"{tmp_path}/none.yaml: cannot be opened: No such file or directory\n"
+    assert result.stderr == f"{tmp_path}/none.yaml:1:1: cannot be opened: No such file or directory\n"
 
 
 def test_a_directory_is_a_configuration_problem(tmp_path):

@@ -155,8 +155,8 @@ static const struct bad_case {
     const char *text;
     const char *problems;
 } bad_cases[] = {
-    {"", "c.yaml: missing key 'exporters'\n"},
-    {"# nothing\n", "c.yaml: missing key 'exporters'\n"},
+    {"", "c.yaml:1:1: missing key 'exporters'\n"},
+    {"# nothing\n", "c.yaml:1:1: missing key 'exporters'\n"},
     {"[a]", "c.yaml:1:1: expected a map of keys\n"},
     {"exporters: []", "c.yaml:1:12: exporters: at least 1 needed\n"},
     {"exporters: {a: b}", "c.yaml:1:12: exporters: expected a list of maps, not a map\n"},
@@ -169,10 +169,16 @@ static const struct bad_case {
     {"exporters:\n- {name: .a, type: jsonl, path: /x}\n- {name: b, type: jsonl, path: /x}\n"
      "- {name: b, type: jsonl, path: /y}\n- {name: 'a/b', type: jsonl, path: /y}\n",
      "c.yaml:2:10: name: expected 1 to 64 of A-Z a-z 0-9 . _ - (no dot in front), not '.a'\n"
+     "c.yaml:3:32: path: '/x' is another exporter's already\n"
      "c.yaml:4:10: name: 'b' is another exporter's already\n"
-     "c.yaml:5:10: name: expected 1 to 64 of A-Z a-z 0-9 . _ - (no dot in front), not 'a/b'\n"},
+     "c.yaml:5:10: name: expected 1 to 64 of A-Z a-z 0-9 . _ - (no dot in front), not 'a/b'\n"
+     "c.yaml:5:36: path: '/y' is another exporter's already\n"},
     {"exporters:\n- {name: a, type: jsonl, path: /x, retry: {initial: 2s, max: 1s}}\n",
      "c.yaml:2:3: retry.max: less than retry.initial\n"},
+    {"exporters:\n- {name: a, type: jsonl, path: '-'}\n- {name: b, type: jsonl, path: /-}\n"
+     "- {name: c, type: jsonl, path: '-'}\n- {name: d, type: jsonl}\n",
+     "c.yaml:4:32: path: '-' is another exporter's already\n"
+     "c.yaml:5:3: missing key 'path'\n"},
     {EXPORTERS "ingress: {cells: [{cell_id: a}]}\n",
      "c.yaml:2:19: missing key 'run_id'\n"
      "c.yaml:2:19: missing key 'spec_signature_hash'\n"
@@ -353,7 +359,7 @@ START_TEST(a_file_that_is_not_there_is_a_problem)
     struct cg_config *config = NULL;
     ck_assert(!cg_config_load("/nowhere/c.yaml", NULL, 0, &config, &problems));
     ck_assert_str_eq(cg_buf_str(&problems),
-                     "/nowhere/c.yaml: cannot be opened: No such file or directory\n");
+                     "/nowhere/c.yaml:1:1: cannot be opened: No such file or directory\n");
 }
 END_TEST
 
