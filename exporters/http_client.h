@@ -27,7 +27,7 @@ CG_MUST_USE bool cg_http_client_validate(const struct cg_http_client_config *con
                                          struct cg_error *err);
 
 /* Writes the URL for people: without user information, cut to `max` bytes, terminated. */
-void cg_http_url_show(const char *url, char *out, size_t max);
+void cg_http_url_show(const char *text, char *out, size_t max);
 
 struct cg_http_client;
 

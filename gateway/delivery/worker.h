@@ -45,7 +45,7 @@ struct cg_delivery {
     struct cg_delivery_status status; /* but for state and backlog */
 };
 
-/* The thread: opens the exporter, delivers until stopping, closes it. */
-void *cg_worker_main(void *delivery);
+/* The thread of a struct cg_delivery: opens the exporter, delivers until stopping, closes it. */
+void *cg_worker_main(void *argument);
 
 #endif

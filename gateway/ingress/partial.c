@@ -28,7 +28,7 @@ size_t cg_partial_append(struct cg_partials *partials, struct cg_partial **held,
     size_t old_len = partial == NULL ? 0 : partial->len;
     size_t old_cap = partial == NULL ? 0 : partial->cap;
     size_t cap = old_cap;
-    if (old_len + bytes.len > cap) {
+    if (partial == NULL || old_len + bytes.len > cap) {
         cap = capacity_for(old_len + bytes.len, needed);
         struct cg_partial *grown = realloc(partial, sizeof(*grown) + cap);
         if (grown == NULL) {

@@ -71,7 +71,7 @@ static void set_aside(struct cg_spool *spool, struct cg_segment *segment)
     if (spool->spare_count == CG_SPARES_MAX) {
         cg_segment_remove(&spool->place, spool->spares[0]);
         spool->spare_count--;
-        memmove(spool->spares, spool->spares + 1, spool->spare_count * sizeof(spool->spares[0]));
+        memmove(spool->spares, spool->spares + 1, spool->spare_count * sizeof(struct cg_segment *));
     }
     spool->spares[spool->spare_count++] = segment;
 }
@@ -155,7 +155,7 @@ static enum cg_append obtain(struct cg_spool *spool, struct cg_segment **ret_seg
         }
         *ret_segment = spool->spares[0];
         spool->spare_count--;
-        memmove(spool->spares, spool->spares + 1, spool->spare_count * sizeof(spool->spares[0]));
+        memmove(spool->spares, spool->spares + 1, spool->spare_count * sizeof(struct cg_segment *));
         return CG_APPEND_DONE;
     }
     if (bytes_on_disk(spool) + spool->place.size > spool->bytes_max) {
