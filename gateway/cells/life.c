@@ -82,11 +82,17 @@ void cg_life_unpause(struct cg_life *life, uint64_t window_ns, uint64_t now_ns)
 
 /* --- when it is told; 0 is at once --- */
 
+static unsigned silences_told(const struct cg_life *life)
+{
+    return atomic_load_explicit(&life->silences_told, memory_order_relaxed);
+}
+
 static uint64_t silence_due_ns(const struct cg_life *life, const struct cg_life_facts *facts)
 {
     enum cg_silence_connection connection = cg_silence_connection(&facts->silence);
-    if (facts->silence.paused || life->paused_since_ns != 0 ||
-        (life->silences_told >> connection & 1) != 0 || (facts->once && life->silences_told != 0)) {
+    unsigned told = silences_told(life);
+    if (facts->silence.paused || life->paused_since_ns != 0 || (told >> connection & 1) != 0 ||
+        (facts->once && told != 0)) {
         return UINT64_MAX;
     }
     uint64_t since_ns = cg_silence_since(&facts->silence);
@@ -252,7 +258,9 @@ void cg_life_told(struct cg_life *life, const struct cg_life_facts *facts,
         life->resumed = false;
         break;
     case CG_GATEWAY_AGENT_SILENCED:
-        life->silences_told |= (uint8_t)(1U << cg_silence_connection(&facts->silence));
+        atomic_fetch_or_explicit(&life->silences_told,
+                                 (uint8_t)(1U << cg_silence_connection(&facts->silence)),
+                                 memory_order_relaxed);
         life->silent_since_ns = cg_silence_since(&facts->silence);
         break;
     case CG_GATEWAY_PAUSED:
@@ -291,10 +299,10 @@ void cg_life_ended(const struct cg_life_end *end, struct cg_life_event *ret_even
 
 uint64_t cg_life_silences(const struct cg_life *life)
 {
-    return (uint64_t)__builtin_popcount(life->silences_told);
+    return (uint64_t)__builtin_popcount(silences_told(life));
 }
 
 uint64_t cg_life_drops(const struct cg_life *life)
 {
-    return life->drops == NULL ? 0 : life->drops->total;
+    return atomic_load_explicit(&life->drops_total, memory_order_relaxed);
 }

@@ -9,8 +9,9 @@
  * staged. So nothing is lost while there is no room for an event: it is told later, with what came
  * to it meanwhile.
  *
- * A life belongs to its cell's ingress thread. All times are monotonic nanoseconds. Thousands of
- * cells are idle: what is rarely needed is allocated when it is.
+ * A life belongs to its cell's ingress thread, but for the two totals, which anybody may read. All
+ * times are monotonic nanoseconds. Thousands of cells are idle: what is rarely needed is allocated
+ * when it is.
  */
 #ifndef CELLGATE_LIFE_H
 #define CELLGATE_LIFE_H
@@ -49,11 +50,12 @@ struct cg_life {
     uint64_t streams_since_ns; /* the limit's period began */
     struct cg_life_stream *stream; /* the newest one that is to be told, or NULL */
     struct cg_life_drops *drops;   /* NULL: there never were any */
+    _Atomic uint64_t drops_total;  /* of the run, all reasons */
     uint32_t streams_suppressed;   /* that no event of their own told of */
     uint32_t silent_ms;            /* of a silence that is over, while that is to be told */
     uint32_t paused_ms;            /* likewise of a pause */
     uint8_t streams_told;          /* in the period */
-    uint8_t silences_told;         /* a bit for each enum cg_silence_connection */
+    _Atomic uint8_t silences_told; /* a bit for each enum cg_silence_connection */
     uint8_t connection;            /* enum cg_silence_connection, as of changed_ns */
     uint8_t pause;                 /* enum cg_life_pause */
     bool resumed : 1;              /* to be told */
@@ -124,6 +126,8 @@ struct cg_life_end {
     uint64_t frames, bytes, silences, drops;
 };
 void cg_life_ended(const struct cg_life_end *end, struct cg_life_event *ret_event);
+/* Totals of the run. Any thread: whoever ends a run reads them also when its ingress thread is held
+ * up. */
 uint64_t cg_life_silences(const struct cg_life *life);
 uint64_t cg_life_drops(const struct cg_life *life);
 

@@ -26,18 +26,17 @@ static struct cg_life_drops *account(struct cg_life *life)
     return life->drops;
 }
 
-static void count(struct cg_life_drops *drops, enum cg_life_drop reason, uint64_t more)
+static void count(struct cg_life *life, enum cg_life_drop reason, uint64_t more)
 {
-    drops->total += more;
-    drops->counts[reason] += more;
+    atomic_fetch_add_explicit(&life->drops_total, more, memory_order_relaxed);
+    life->drops->counts[reason] += more;
 }
 
 void cg_life_drop(struct cg_life *life, enum cg_life_drop reason, uint64_t more)
 {
     CG_ASSERT(reason < CG_DROP_COUNT);
-    struct cg_life_drops *drops = account(life);
-    if (drops != NULL) {
-        count(drops, reason, more);
+    if (account(life) != NULL) {
+        count(life, reason, more);
     }
 }
 
@@ -63,7 +62,7 @@ void cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint6
     if (drops == NULL) {
         return;
     }
-    count(drops, reason, 1);
+    count(life, reason, 1);
     struct cg_life_range *last =
         drops->ranges_count == 0 ? NULL : &drops->ranges[drops->ranges_count - 1];
     if (last != NULL && last->last + 1 == sequence) {

@@ -12,7 +12,6 @@ struct cg_life_range {
 };
 
 struct cg_life_drops {
-    uint64_t total;                 /* of the run, all reasons */
     uint64_t told_ns;               /* 0: never yet */
     uint64_t counts[CG_DROP_COUNT]; /* to be told */
     /* Of CG_DROP_SIGNING, in their order; not touching each other. */
