@@ -166,9 +166,15 @@ void cg_cell_unref(struct cg_cell *cell)
 {
     uint32_t before = atomic_fetch_sub_explicit(&cell->references, 1, memory_order_acq_rel);
     CG_ASSERT(before > 0);
-    if (before == 1) {
-        free(cell);
+    if (before > 1) {
+        return;
     }
+    if (cell->run_over) {
+        cg_spool_run_end(cell->spool, cell->run);
+    } else if (cell->spool != NULL) {
+        cg_spool_run_close(cell->spool, cell->run);
+    }
+    free(cell);
 }
 
 /* --- the registry --- */
@@ -326,6 +332,7 @@ static bool add_locked(struct cg_registry *registry, struct cg_cell *cell, struc
                            &cell->run, err)) {
         return false;
     }
+    cell->spool = registry->spool;
     cell->ingress_thread = least_busy_thread(registry);
     registry->cells_of_thread[cell->ingress_thread]++;
     atomic_init(&cell->sequence, cg_spool_run_sequence(cell->run));

@@ -77,6 +77,12 @@ struct cg_cell {
     struct cg_cell *by_id_next;   /* in the same bucket */
     struct cg_cell *by_path_next; /* likewise */
     _Atomic uint32_t references;
+
+    /* With the last reference the run is ended in the spool if this is set, and else closed: events
+     * of it may be staged for as long as its ingress thread knows the cell. Set by that thread when
+     * the run's last event is committed. */
+    bool run_over;
+    struct cg_spool *spool; /* that `run` is of; NULL: not yet */
 };
 
 struct cg_registry;
@@ -129,6 +135,7 @@ struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes c
 void cg_registry_remove(struct cg_registry *registry, struct cg_cell *cell);
 
 struct cg_cell *cg_cell_ref(struct cg_cell *cell);
+/* The last one may wait for the disk: no lock is held. */
 void cg_cell_unref(struct cg_cell *cell);
 
 /* Calls `visit` for each cell in the order of registration, with the registry locked: short work.

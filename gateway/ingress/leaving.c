@@ -59,7 +59,8 @@ bool cg_reader_forget(struct cg_reader *reader, struct cg_channel *channel, uint
                                         &until);
     }
     if (!farewell.done) {
-        /* The reader frees a channel only after it has looked here: this one is still there. */
+        /* The reader frees a channel only after it has looked here: this one is still there. It
+         * may go on counting meanwhile, so the totals are atomics. */
         channel->farewell = NULL;
         farewell.totals = totals_of(channel);
     }
@@ -186,6 +187,7 @@ static bool tend(struct cg_reader *reader, struct cg_channel *channel)
         return false;
     }
     cg_metric_add(CG_SERIES_runs_ended, 1);
+    channel->cell->run_over = true; /* nothing of it is staged any more */
     end(reader, channel, true);
     return true;
 }
@@ -210,6 +212,7 @@ void cg_reader_bury_ended(struct cg_reader *reader)
         struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_leaving);
         if (cg_list_is_empty(&channel->connections)) {
             cg_list_remove(&channel->in_leaving);
+            cg_channel_end_log(channel);
             cg_channel_free(channel);
         }
     }

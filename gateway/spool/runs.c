@@ -71,7 +71,7 @@ static bool forget_one(struct cg_runs *runs)
 {
     for (size_t i = 0; i < runs->bucket_count; i++) {
         for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
-            if (!run->open) {
+            if (run->opens == 0) {
                 cg_runs_remove(runs, run);
                 return true;
             }

@@ -49,7 +49,8 @@ struct cg_spool_run {
     _Atomic uint64_t sequence;
     _Atomic uint32_t connection;
     uint32_t hash;
-    bool open; /* asked for in this process, not only recovered */
+    bool over;      /* to be removed by the last who has it open */
+    uint32_t opens; /* how often it is open in this process; 0: only recovered */
     uint8_t cell_len;
     uint8_t run_len;
     char text[]; /* cell, then run */

@@ -175,7 +175,7 @@ bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_id, struct c
     pthread_mutex_lock(&spool->lock);
     struct cg_spool_run *run = cg_runs_get(&spool->runs, cell_id, run_id);
     if (run != NULL) {
-        run->open = true;
+        run->opens++;
     }
     pthread_mutex_unlock(&spool->lock);
     if (run == NULL) {
@@ -185,12 +185,31 @@ bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_id, struct c
     return true;
 }
 
+/* lock held */
+static void let_go(struct cg_spool *spool, struct cg_spool_run *run)
+{
+    CG_ASSERT(run->opens > 0);
+    run->opens--;
+    bool empty = cg_spool_run_sequence(run) == 0 && cg_spool_run_connection(run) == 0;
+    if (run->opens == 0 && (run->over || empty)) {
+        cg_runs_remove(&spool->runs, run);
+    }
+}
+
+void cg_spool_run_close(struct cg_spool *spool, struct cg_spool_run *run)
+{
+    pthread_mutex_lock(&spool->lock);
+    let_go(spool, run);
+    pthread_mutex_unlock(&spool->lock);
+}
+
 void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run)
 {
     pthread_mutex_lock(&spool->append_lock);
     cg_spool_append_run_end(spool, run);
     pthread_mutex_lock(&spool->lock);
-    cg_runs_remove(&spool->runs, run);
+    run->over = true;
+    let_go(spool, run);
     cg_committer_notice(spool);
     pthread_mutex_unlock(&spool->lock);
     pthread_mutex_unlock(&spool->append_lock);

@@ -62,11 +62,15 @@ void cg_spool_close(struct cg_spool *spool);
 
 /* --- runs (any thread) --- */
 
-/* The run's state, as recovered or new (sequence 0). Fails without memory. */
+/* The run's state, as recovered or new (sequence 0). Valid until the caller closes or ends it, or
+ * the spool is closed. Fails without memory. */
 CG_MUST_USE bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_id,
                                    struct cg_bytes run_id, struct cg_spool_run **ret_run,
                                    struct cg_error *err);
-/* The run has ended: it is not carried into later segments. No event of it is staged any more. */
+/* The caller is done with it, and the run goes on: it is remembered, unless nothing of it was ever
+ * committed, or another has ended it. No event of the caller's is staged any more. */
+void cg_spool_run_close(struct cg_spool *spool, struct cg_spool_run *run);
+/* The same, and the run has ended: it is not carried into later segments. May wait for the disk. */
 void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run);
 /* Last committed values; 0 for none. */
 uint64_t cg_spool_run_sequence(const struct cg_spool_run *run);

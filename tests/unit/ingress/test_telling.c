@@ -350,6 +350,28 @@ START_TEST(a_guest_that_floods_does_not_hold_up_its_end)
 }
 END_TEST
 
+START_TEST(whoever_ends_a_run_has_totals_also_from_a_reader_that_is_held_up)
+{
+    struct forgetting forgetting = {.deadline_ns = fake_now_ns};
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, forget, &forgetting), 0);
+    uint64_t drops = 0;
+    while (!forgetting.done) { /* it counts, and comes to no turn */
+        cg_life_drop(&channel->life, CG_DROP_PEER, 1);
+        drops++;
+    }
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert(!forgetting.appended);
+    ck_assert_uint_gt(forgetting.totals.drops, 0);
+    ck_assert_uint_le(forgetting.totals.drops, drops);
+    channel = NULL;
+    turn(); /* it is late, but not lost */
+    struct cg_batch batch;
+    ck_assert_uint_eq(take_all_events(&batch), 2);
+    ck_assert(is_event(&batch.events[1], "run_ended", "\"lastSequence\":2,"));
+}
+END_TEST
+
 START_TEST(a_drain_tells_what_limits_held_back_and_ends_no_run)
 {
     for (unsigned i = 0; i < 20; i++) {
@@ -367,14 +389,18 @@ END_TEST
 
 /* --- a spool that is full --- */
 
-START_TEST(a_full_spool_pauses_the_cell_and_loses_no_event)
+static void start_with_small_spool(void)
 {
     cg_reader_free(reader);
     cg_channel_free(channel);
     close_spool();
     open_spool(4 << 20);
     start_reader();
-    cg_auto_close int guest = connect_guest();
+}
+
+/* Sends until the spool is full and the cell is not read any more. */
+static void fill_spool(int guest)
+{
     cg_auto_buf struct cg_buf frames;
     cg_buf_init(&frames, 16 << 20);
     for (unsigned i = 0; i < 20000; i++) {
@@ -387,6 +413,42 @@ START_TEST(a_full_spool_pauses_the_cell_and_loses_no_event)
         said += sent > 0 ? (size_t)sent : 0;
         (void)cg_reader_turn(reader, 0);
     }
+}
+
+static bool spool_knows_the_run(void)
+{
+    uint64_t index;
+    return cg_spool_run_last_index(spool, CG_BYTES("cell-a"), CG_BYTES("run-1"), &index);
+}
+
+START_TEST(a_run_is_ended_in_the_spool_only_behind_its_last_event)
+{
+    start_with_small_spool();
+    cg_auto_close int guest = connect_guest();
+    fill_spool(guest);
+    struct forgetting forgetting = {.deadline_ns = fake_now_ns};
+    forget_now(&forgetting);
+    ck_assert(!forgetting.appended);
+    cg_registry_remove(registry, cell);
+    ck_assert(spool_knows_the_run()); /* events of it are staged */
+    unsigned ended = 0;
+    for (unsigned round = 0; ended == 0 || spool_knows_the_run(); round++) {
+        ck_assert_uint_lt(round, 1000);
+        struct cg_batch batch;
+        size_t taken = take_all_events(&batch);
+        ended += taken > 0 && is_event(&batch.events[taken - 1], "run_ended", "");
+        pass_ms(25);
+        (void)cg_reader_turn(reader, 0);
+    }
+    ck_assert_uint_eq(ended, 1);
+}
+END_TEST
+
+START_TEST(a_full_spool_pauses_the_cell_and_loses_no_event)
+{
+    start_with_small_spool();
+    cg_auto_close int guest = connect_guest();
+    fill_spool(guest);
     pass_ms(10000);
     (void)cg_reader_turn(reader, 0);
     close(connect_guest()); /* comes and goes while nothing is read */
@@ -431,7 +493,9 @@ int main(void)
     tcase_add_test(tcase, the_end_of_a_run_takes_what_was_sent_and_is_its_last_event);
     tcase_add_test(tcase, the_end_of_a_run_tells_what_limits_held_back);
     tcase_add_test(tcase, a_guest_that_floods_does_not_hold_up_its_end);
+    tcase_add_test(tcase, whoever_ends_a_run_has_totals_also_from_a_reader_that_is_held_up);
     tcase_add_test(tcase, a_drain_tells_what_limits_held_back_and_ends_no_run);
+    tcase_add_test(tcase, a_run_is_ended_in_the_spool_only_behind_its_last_event);
     tcase_add_test(tcase, a_full_spool_pauses_the_cell_and_loses_no_event);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -107,9 +107,10 @@ START_TEST(a_run_outlives_the_segments_of_its_events)
     struct cg_spool_reader *reader = open_reader(spool, "central");
     struct cg_spool_writer *writer = open_writer(spool);
     append(writer, "early", open_run(spool, "early"), 1, 250, 50);
-    append(writer, "ended", open_run(spool, "ended"), 1, 5, 5);
+    struct cg_spool_run *ended = open_run(spool, "ended");
+    append(writer, "ended", ended, 1, 5, 5);
     cg_spool_reader_ack(reader, peek(reader, 1000, 1 << 20).count);
-    cg_spool_run_end(spool, open_run(spool, "ended"));
+    cg_spool_run_end(spool, ended);
     struct cg_spool_run *run = open_run(spool, "busy");
     for (uint64_t sequence = 1; sequence <= 5000; sequence += 50) {
         append(writer, "busy", run, sequence, sequence + 49, 50);
@@ -480,6 +481,36 @@ START_TEST(what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back)
 }
 END_TEST
 
+/* Whether the spool knows the run of a cell. */
+static bool knows(struct cg_spool *spool, const char *cell)
+{
+    uint64_t index;
+    return cg_spool_run_last_index(spool, cg_bytes_str(cell), CG_BYTES("run"), &index);
+}
+
+START_TEST(a_run_is_forgotten_by_the_last_who_has_it_open)
+{
+    struct cg_spool_config config = test_config();
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_writer *writer = open_writer(spool);
+    cg_spool_run_close(spool, open_run(spool, "empty"));
+    ck_assert(!knows(spool, "empty"));
+    struct cg_spool_run *run = open_run(spool, "a");
+    append(writer, "a", run, 1, 3, 3);
+    cg_spool_run_close(spool, run);
+    ck_assert(knows(spool, "a")); /* it goes on */
+    run = open_run(spool, "a");
+    ck_assert_uint_eq(cg_spool_run_sequence(run), 3);
+    struct cg_spool_run *again = open_run(spool, "a");
+    cg_spool_run_end(spool, run);
+    ck_assert(knows(spool, "a"));
+    cg_spool_run_close(spool, again);
+    ck_assert(!knows(spool, "a"));
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+}
+END_TEST
+
 START_TEST(what_is_staged_and_abandoned_leaves_no_trace)
 {
     struct cg_spool_config config = test_config();
@@ -558,6 +589,7 @@ int main(void)
     tcase_add_test(tcase, waits_end_for_each_of_their_reasons);
     tcase_add_test(tcase, the_backlog_says_how_much_and_how_old);
     tcase_add_test(tcase, what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back);
+    tcase_add_test(tcase, a_run_is_forgotten_by_the_last_who_has_it_open);
     tcase_add_test(tcase, what_is_staged_and_abandoned_leaves_no_trace);
     tcase_add_test(tcase, the_largest_event_fits);
     suite_add_tcase(suite, tcase);
