@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 enum {
@@ -18,7 +19,8 @@ enum {
 
 struct cg_registrations {
     const struct cg_clock *clock;
-    char path[PATH_MAX]; /* "": in memory only */
+    char path[PATH_MAX];   /* "": in memory only */
+    _Atomic bool writable; /* whoever asks must not wait for the lock, as it is held over writing */
 
     pthread_mutex_t lock; /* covers all below */
     pthread_cond_t synced;
@@ -101,6 +103,7 @@ static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
     }
     journal->broken = false;
     journal->durable_number = journal->written_number;
+    atomic_store(&journal->writable, true);
     return true;
 }
 
@@ -110,12 +113,9 @@ static bool in_memory(const struct cg_registrations *journal)
 }
 
 /* Writes lines at the end of the file, all of them or none. */
-static bool append(struct cg_registrations *journal, struct cg_bytes lines, struct cg_error *err)
+static bool append_to_file(struct cg_registrations *journal, struct cg_bytes lines,
+                           struct cg_error *err)
 {
-    if (in_memory(journal)) {
-        journal->durable_number = ++journal->written_number;
-        return true;
-    }
     bool grown = journal->bytes > REWRITE_BYTES_MIN &&
                  journal->bytes / REWRITE_GROWTH > journal->alive.line_bytes;
     if ((journal->broken || grown) && !rewrite(journal, err)) {
@@ -129,6 +129,17 @@ static bool append(struct cg_registrations *journal, struct cg_bytes lines, stru
     journal->bytes += lines.len;
     journal->written_number++;
     return true;
+}
+
+static bool append(struct cg_registrations *journal, struct cg_bytes lines, struct cg_error *err)
+{
+    if (in_memory(journal)) {
+        journal->durable_number = ++journal->written_number;
+        return true;
+    }
+    bool done = append_to_file(journal, lines, err);
+    atomic_store(&journal->writable, done);
+    return done;
 }
 
 /* Waits until everything written so far is on disk: one of those who wait does it for all. */
@@ -158,6 +169,7 @@ static bool sync_written(struct cg_registrations *journal, struct cg_error *err)
             (void)cg_error_errno(&journal->failure, errnum, "sync");
             journal->failed_number = upto;
             journal->broken = true;
+            atomic_store(&journal->writable, false);
         }
         (void)pthread_cond_broadcast(&journal->synced);
     }
@@ -180,6 +192,7 @@ static bool record_locked(struct cg_registrations *journal, const struct cg_reco
     }
     if (!cg_registration_table_take(&journal->alive, record, cg_buf_bytes(&line))) {
         journal->broken = true; /* the file says what is not known here */
+        atomic_store(&journal->writable, false);
         return cg_error_set(err, "out of memory");
     }
     return true;
@@ -272,7 +285,7 @@ void cg_registrations_gone(struct cg_registrations *journal, const char *cell_id
 bool cg_registrations_mend(struct cg_registrations *journal, struct cg_error *err)
 {
     (void)pthread_mutex_lock(&journal->lock);
-    bool done = !journal->broken || rewrite(journal, err);
+    bool done = atomic_load(&journal->writable) || rewrite(journal, err);
     (void)pthread_mutex_unlock(&journal->lock);
     return done || cg_error_context(err, "journal of registrations");
 }
@@ -281,10 +294,7 @@ bool cg_registrations_mend(struct cg_registrations *journal, struct cg_error *er
 
 bool cg_registrations_writable(struct cg_registrations *journal)
 {
-    (void)pthread_mutex_lock(&journal->lock);
-    bool writable = !journal->broken;
-    (void)pthread_mutex_unlock(&journal->lock);
-    return writable;
+    return atomic_load(&journal->writable);
 }
 
 bool cg_registrations_ended(struct cg_registrations *journal, const char *cell_id,
@@ -427,6 +437,7 @@ bool cg_registrations_open(const char *path, const struct cg_clock *clock,
     }
     journal->clock = clock;
     journal->fd = -1;
+    atomic_init(&journal->writable, true);
     (void)pthread_mutex_init(&journal->lock, NULL);
     (void)pthread_cond_init(&journal->synced, NULL);
     cg_registration_table_init(&journal->alive, clock);

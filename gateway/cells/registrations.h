@@ -62,7 +62,7 @@ CG_MUST_USE bool cg_registrations_open(const char *path, const struct cg_clock *
 /* NULL is fine. */
 void cg_registrations_close(struct cg_registrations *journal);
 
-/* False after a write failed, until one succeeds again. */
+/* False after a write failed, until one succeeds again. Never waits. */
 bool cg_registrations_writable(struct cg_registrations *journal);
 /* Writes it afresh if a write had failed before, so that a mended disk is noticed. */
 CG_MUST_USE bool cg_registrations_mend(struct cg_registrations *journal, struct cg_error *err);

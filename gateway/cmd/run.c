@@ -61,6 +61,7 @@ static void block_signals(sigset_t *ret_set)
     }
     (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a full disk, and no end */
 }
 
 /* Once the gateway drains, a second request to stop is the operator's word that waiting is over; a

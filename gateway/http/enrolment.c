@@ -18,6 +18,8 @@ struct busy {
 struct cg_enrolment {
     struct cg_enrolment_config config;
     struct cg_vmm_watcher *watcher;
+    pthread_t mender;
+    bool mending; /* that thread is there */
 
     pthread_mutex_t lock; /* covers all below */
     pthread_cond_t changed;
@@ -383,6 +385,48 @@ bool cg_enrolment_restore(struct cg_enrolment *enrolment, struct cg_error *err)
     return cg_registrations_restore(enrolment->config.registrations, restore_one, enrolment, err);
 }
 
+/* --- registrations that cannot be written --- */
+
+/* False once the enrolment is closed. */
+static bool pause_until(struct cg_enrolment *enrolment, uint64_t until_ns)
+{
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CG_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CG_NS_PER_S)};
+    int status = 0;
+    (void)pthread_mutex_lock(&enrolment->lock);
+    while (!enrolment->closed && status == 0) {
+        status = pthread_cond_timedwait(&enrolment->changed, &enrolment->lock, &until);
+    }
+    bool open = !enrolment->closed;
+    (void)pthread_mutex_unlock(&enrolment->lock);
+    return open;
+}
+
+/* Whoever asks for readiness before registering would else never see that there is room again. */
+static void *mend(void *context)
+{
+    struct cg_enrolment *enrolment = context;
+    struct cg_registrations *registrations = enrolment->config.registrations;
+    const uint64_t interval_ns = enrolment->config.retry_interval_ns;
+    while (pause_until(enrolment, cg_clock_monotonic(&cg_clock_system) + interval_ns)) {
+        if (!cg_registrations_writable(registrations) &&
+            cg_registrations_mend(registrations, NULL)) {
+            CG_LOG(CG_LOG_INFO, "registrations_mended");
+        }
+    }
+    return NULL;
+}
+
+static bool start_mending(struct cg_enrolment *enrolment, struct cg_error *err)
+{
+    int errnum = pthread_create(&enrolment->mender, NULL, mend, enrolment);
+    enrolment->mending = errnum == 0;
+    if (enrolment->mending) {
+        (void)pthread_setname_np(enrolment->mender, "mender");
+    }
+    return enrolment->mending || cg_error_errno(err, errnum, "start the mender thread");
+}
+
 /* --- the enrolment --- */
 
 bool cg_enrolment_new(const struct cg_enrolment_config *config, struct cg_enrolment **ret_enrolment,
@@ -394,9 +438,14 @@ bool cg_enrolment_new(const struct cg_enrolment_config *config, struct cg_enrolm
     }
     enrolment->config = *config;
     (void)pthread_mutex_init(&enrolment->lock, NULL);
-    (void)pthread_cond_init(&enrolment->changed, NULL);
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&enrolment->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     if (!cg_vmm_watcher_start(config->clock, config->retry_interval_ns, vmm_ended, enrolment,
-                              &enrolment->watcher, err)) {
+                              &enrolment->watcher, err) ||
+        !start_mending(enrolment, err)) {
         cg_enrolment_free(enrolment);
         return false;
     }
@@ -421,6 +470,9 @@ void cg_enrolment_free(struct cg_enrolment *enrolment)
         return;
     }
     cg_enrolment_close(enrolment);
+    if (enrolment->mending) {
+        (void)pthread_join(enrolment->mender, NULL);
+    }
     cg_vmm_watcher_stop(enrolment->watcher);
     (void)pthread_cond_destroy(&enrolment->changed);
     (void)pthread_mutex_destroy(&enrolment->lock);

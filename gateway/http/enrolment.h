@@ -25,11 +25,13 @@ struct cg_enrolment_config {
     struct cg_range owner_uids; /* ingress.owners.uids; absent: no owner may be asked for */
     struct cg_range owner_gids; /* ingress.owners.gids; likewise */
     uint64_t forget_timeout_ns; /* reading at the end of a run: 2 s */
-    uint64_t retry_interval_ns; /* ending the run of a process that ended, if it failed: 1 s */
+    uint64_t retry_interval_ns; /* ending the run of a process that ended, if it failed, and
+                                   writing registrations that could not be written: 1 s */
     const struct cg_clock *clock;
 };
 
-/* Starts the thread that watches processes (vmm_pid). */
+/* Starts the threads that watch processes (vmm_pid), and mend the registrations once they could not
+ * be written. */
 CG_MUST_USE bool cg_enrolment_new(const struct cg_enrolment_config *config,
                                   struct cg_enrolment **ret_enrolment, struct cg_error *err);
 /*
