@@ -268,6 +268,34 @@ def test_a_socket_of_somebody_else_stops_the_start_and_stays(tmp_path):
     gateway.__exit__()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can connect as somebody else")
+def test_only_the_users_that_may_connect_do(tmp_path):
+    with Cells(tmp_path, peer_uids=[os.geteuid(), os.geteuid()]) as cells:
+        path = f"{cells.gateway.base(0)}_9001"
+        # The file lets everybody in, so that it is the check of the peer that is seen.
+        os.chmod(os.path.dirname(path), 0o755)
+        os.chmod(path, 0o666)
+        for _ in range(3):
+            os.seteuid(65534)
+            try:
+                stranger = cells.guest()
+            finally:
+                os.seteuid(0)
+            stranger.wait_end()
+            stranger.close()
+        assert cells.gateway.metric("cellgate_connections_refused_total", reason="peer") == 3
+        line = cells.gateway.wait_log("event=connection_refused")
+        assert "cell=cell-0" in line and "reason=peer" in line
+        with cells.guest() as guest:
+            guest.send()
+            guest.socket.shutdown(socket.SHUT_WR)
+            guest.wait_end()
+        assert len(cells.finish()["cell-0"]) == 1
+    events = [json.loads(line) for line in cells.path.read_text().splitlines()]
+    drops = [event["data"]["drops"] for event in events if "drops" in event["data"]]
+    assert sum(drop["peer"]["count"] for drop in drops if isinstance(drop, dict)) == 3
+
+
 def test_running_out_of_descriptors_is_survived(cells):
     limit = len(os.listdir(f"/proc/{cells.gateway.process.pid}/fd")) + 4
     _, hard = resource.prlimit(cells.gateway.process.pid, resource.RLIMIT_NOFILE)
