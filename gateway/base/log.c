@@ -224,3 +224,9 @@ bool cg_log_limit_pass(struct cg_log_limit *limit, uint64_t monotonic_ns, uint64
     *ret_suppressed = atomic_exchange(&limit->suppressed, 0);
     return true;
 }
+
+void cg_log_limit_return(struct cg_log_limit *limit, uint64_t suppressed)
+{
+    atomic_fetch_sub(&limit->in_window, 1);
+    atomic_fetch_add(&limit->suppressed, suppressed + 1);
+}

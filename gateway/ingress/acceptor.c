@@ -59,8 +59,8 @@ static void report_refusal(struct cg_acceptor *acceptor, struct cg_channel *chan
     atomic_fetch_add_explicit(&channel->cell->connections_refused, 1, memory_order_relaxed);
     cg_reader_note_refused(channel->reader, channel, refusal);
     uint64_t suppressed;
-    if (cg_channel_may_log(channel, acceptor->shared, cg_clock_monotonic(acceptor->config->clock),
-                           &suppressed)) {
+    if (cg_channel_may_log(channel, CG_LINE_CONNECTION, acceptor->shared,
+                           cg_clock_monotonic(acceptor->config->clock), &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "connection_refused",
                CG_F_BYTES("cell", channel->cell->identity.cell_id),
                CG_F_STR("reason", refusals[refusal].name), CG_F_U64("suppressed", suppressed));

@@ -97,7 +97,7 @@ void cg_reader_refuse(struct cg_reader *reader, struct cg_connection *connection
     cg_metric_add(cg_refusal_series(refusal), 1);
     cg_life_drop(&channel->life, cg_refusal_drop(refusal), 1);
     uint64_t suppressed;
-    if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
+    if (cg_channel_may_log(channel, CG_LINE_FRAME, reader->shared, reader->now_ns, &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "frame_rejected",
                CG_F_BYTES("cell", channel->cell->identity.cell_id),
                CG_F_BYTES("run", channel->cell->identity.run_id),
@@ -113,7 +113,7 @@ void cg_reader_close_stalled(struct cg_reader *reader, struct cg_connection *con
 {
     struct cg_channel *channel = connection->channel;
     uint64_t suppressed;
-    if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
+    if (cg_channel_may_log(channel, CG_LINE_OTHER, reader->shared, reader->now_ns, &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "connection_stalled",
                CG_F_BYTES("cell", channel->cell->identity.cell_id),
                CG_F_U64("connection", connection->ordinal), CG_F_STR("detail", why),

@@ -1,10 +1,6 @@
 #include "ingress/connection.h"
 
-#include "cellgate/clock.h"
-
 #include <stdlib.h>
-
-enum { LOG_PERIOD_S = 10, LOG_LINES_PER_CELL = 3 };
 
 static const struct close_reason {
     const char *name;
@@ -69,8 +65,6 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
     channel->cell = cg_cell_ref(cell);
     channel->reader = reader;
     channel->listening = *listening;
-    channel->log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
-    channel->log_limit.burst = LOG_LINES_PER_CELL;
     cg_timer_init(&channel->timer);
     cg_list_init(&channel->in_notes);
     cg_list_init(&channel->in_reader);
@@ -87,13 +81,6 @@ void cg_channel_free(struct cg_channel *channel)
     cg_life_fini(&channel->life);
     cg_listening_close(&channel->listening);
     cg_cell_unref(channel->cell);
+    free(channel->log);
     free(channel);
-}
-
-bool cg_channel_may_log(struct cg_channel *channel, struct cg_ingress_shared *shared,
-                        uint64_t now_ns, uint64_t *ret_suppressed)
-{
-    uint64_t suppressed_of_all;
-    return cg_log_limit_pass(&channel->log_limit, now_ns, ret_suppressed) &&
-           cg_log_limit_pass(&shared->log_limit, now_ns, &suppressed_of_all);
 }

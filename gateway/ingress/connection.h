@@ -19,6 +19,7 @@
 #include "cells/registry.h"
 #include "ingress/decode.h"
 #include "ingress/listening.h"
+#include "ingress/overflow.h"
 #include "ingress/partial.h"
 #include "ingress/rate.h"
 
@@ -52,9 +53,11 @@ enum cg_connect_refusal {
 
 /* What acceptor and readers share. */
 struct cg_ingress_shared {
-    _Atomic uint32_t connections;  /* open now */
-    _Atomic uint32_t draining;     /* closed by us and being read to their end */
-    struct cg_log_limit log_limit; /* all cells together */
+    _Atomic uint32_t connections;        /* open now */
+    _Atomic uint32_t draining;           /* closed by us and being read to their end */
+    struct cg_log_limit log_limit;       /* all cells together */
+    struct cg_log_limit pause_log_limit; /* of a spool that is full */
+    struct cg_overflow overflow;
 };
 
 struct cg_channel {
@@ -63,7 +66,7 @@ struct cg_channel {
     struct cg_reader *reader;
     struct cg_channel *next, *previous; /* the ingress's list of all */
     struct cg_listening listening;
-    struct cg_log_limit log_limit; /* of this cell */
+    struct cg_channel_log *_Atomic log; /* channel_log.c; NULL: it was never spoken of */
 
     /* Notes to the reader from other threads, under its inbox's lock. */
     struct cg_list in_notes;
@@ -114,8 +117,16 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
 /* No connection is left. Closes the listening descriptor if it is open. */
 void cg_channel_free(struct cg_channel *channel);
 
-/* True if a line about this cell may go to the log now. */
-bool cg_channel_may_log(struct cg_channel *channel, struct cg_ingress_shared *shared,
-                        uint64_t now_ns, uint64_t *ret_suppressed);
+/* What lines about a cell are about, each limited for itself. */
+enum cg_line_kind { CG_LINE_FRAME, CG_LINE_CONNECTION, CG_LINE_OTHER, CG_LINE_KIND_COUNT };
+
+/* True if a line about this cell may go to the log now; *ret_suppressed is then how many about it,
+ * of any kind, did not since the last. Reader and acceptor, each with kinds of its own. */
+bool cg_channel_may_log(struct cg_channel *channel, enum cg_line_kind kind,
+                        struct cg_ingress_shared *shared, uint64_t now_ns,
+                        uint64_t *ret_suppressed);
+/* Writes how many lines were suppressed that no later line has counted. Before the channel is
+ * freed. */
+void cg_channel_end_log(struct cg_channel *channel);
 
 #endif

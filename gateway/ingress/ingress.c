@@ -70,6 +70,8 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
     ingress->config = *config;
     ingress->shared.log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
     ingress->shared.log_limit.burst = LOG_LINES_MAX;
+    ingress->shared.pause_log_limit = ingress->shared.log_limit;
+    cg_overflow_init(&ingress->shared.overflow);
     (void)pthread_mutex_init(&ingress->lock, NULL);
     cg_listening_sweep(config->registrations, config->roots);
     bool started = true;
@@ -258,10 +260,12 @@ void cg_ingress_stop(struct cg_ingress *ingress)
     for (unsigned i = 0; i < ingress->config.threads; i++) {
         cg_reader_free(ingress->workers[i].reader);
     }
+    cg_overflow_report_rest(&ingress->shared.overflow);
     cg_acceptor_free(ingress->acceptor);
     while (ingress->channels != NULL) {
         struct cg_channel *channel = ingress->channels;
         ingress->channels = channel->next;
+        cg_channel_end_log(channel);
         cg_channel_free(channel);
     }
     (void)pthread_mutex_destroy(&ingress->lock);

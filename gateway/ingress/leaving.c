@@ -212,6 +212,7 @@ void cg_reader_bury_ended(struct cg_reader *reader)
         struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_leaving);
         if (cg_list_is_empty(&channel->connections)) {
             cg_list_remove(&channel->in_leaving);
+            cg_channel_end_log(channel);
             cg_channel_free(channel);
         }
     }

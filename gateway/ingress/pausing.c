@@ -83,7 +83,7 @@ static void stall(struct cg_reader *reader, enum cg_append outcome)
     pause_all(reader);
     cg_metric_add(CG_SERIES_ingress_paused_spool, 1);
     uint64_t suppressed;
-    if (cg_log_limit_pass(&reader->shared->log_limit, reader->now_ns, &suppressed)) {
+    if (cg_log_limit_pass(&reader->shared->pause_log_limit, reader->now_ns, &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "ingress_paused", CG_F_STR("reason", "spool"),
                CG_F_STR("detail", outcome == CG_APPEND_FULL ? "the spool is full"
                                                             : reader->pipeline->commit_error.text),
@@ -103,6 +103,7 @@ static void unstall(struct cg_reader *reader)
 bool cg_reader_commit(struct cg_reader *reader)
 {
     enum cg_append outcome = cg_pipeline_commit(reader->pipeline);
+    cg_overflow_report(&reader->shared->overflow, reader->now_ns);
     if (outcome != CG_APPEND_DONE) {
         stall(reader, outcome);
         return false;

@@ -105,7 +105,7 @@ void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *chan
 {
     cg_metric_add(CG_SERIES_events_dropped_signing, count);
     uint64_t suppressed;
-    if (cg_channel_may_log(channel, reader->shared, reader->now_ns, &suppressed)) {
+    if (cg_channel_may_log(channel, CG_LINE_OTHER, reader->shared, reader->now_ns, &suppressed)) {
         CG_LOG(CG_LOG_ERROR, "signing_failed", CG_F_BYTES("cell", channel->cell->identity.cell_id),
                CG_F_BYTES("run", channel->cell->identity.run_id), CG_F_U64("events", count),
                CG_F_U64("suppressed", suppressed));

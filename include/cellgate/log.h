@@ -59,6 +59,10 @@ struct cg_log_limit {
 
 /* True if a line may go out now; *ret_suppressed is then how many did not since the last. */
 bool cg_log_limit_pass(struct cg_log_limit *limit, uint64_t monotonic_ns, uint64_t *ret_suppressed);
+/* The line that was let through does not go out after all (another limit refuses it): its place is
+ * free again, and the next line counts it with the `suppressed` that it would have told of. By the
+ * thread that was let through, where no other uses the limit. */
+void cg_log_limit_return(struct cg_log_limit *limit, uint64_t suppressed);
 
 /*
  * Renders untrusted bytes for people: printable UTF-8 stays, controls, DEL, U+0080-U+009F,

@@ -1,5 +1,7 @@
 """A spool in memory that fills up: it pauses the guests, or gives up the oldest events and says so."""
 
+import re
+
 from support.flows import Account, Load, caught_up, free_port, play, to_sink, total, until
 from support.gateway import Gateway
 from support.http_sink import HttpSink
@@ -59,6 +61,9 @@ def test_a_full_spool_may_give_up_the_oldest_events_and_counts_them(tmp_path):
             appended = total(gateway, "cellgate_events_appended_total")
             assert gateway.stop() == 0
             account = Account.of_sink(revived)
+        gateway.wait_log("(end)")
+        told = re.findall(r"event=spool_overflow events=(\d+)", gateway.log())
+        assert sum(map(int, told)) == lost
     # Nothing is unaccounted for. A batch that was on its way when its segment was given up is counted
     # and may arrive nevertheless; what stopping itself has to say may come on top.
     arrived = len(account.by_id)

@@ -131,6 +131,21 @@ START_TEST(a_log_limit_counts_what_it_holds_back)
 }
 END_TEST
 
+START_TEST(a_place_that_is_returned_is_free_and_its_line_counts_as_held_back)
+{
+    struct cg_log_limit limit = {.period_ns = 1000, .burst = 1};
+    uint64_t suppressed = 99;
+    ck_assert(cg_log_limit_pass(&limit, 5000, &suppressed));
+    ck_assert(!cg_log_limit_pass(&limit, 5001, &suppressed));
+    ck_assert(cg_log_limit_pass(&limit, 6000, &suppressed));
+    ck_assert_uint_eq(suppressed, 1);
+    cg_log_limit_return(&limit, suppressed);
+    ck_assert(cg_log_limit_pass(&limit, 6001, &suppressed));
+    ck_assert_uint_eq(suppressed, 2);
+    ck_assert(!cg_log_limit_pass(&limit, 6002, &suppressed));
+}
+END_TEST
+
 START_TEST(every_metric_has_a_name_and_help)
 {
     for (size_t i = 0; i < CG_FAMILY_COUNT; i++) {
@@ -167,6 +182,7 @@ int main(void)
     tcase_add_test(tests, untrusted_text_is_escaped_for_people);
     tcase_add_test(tests, a_long_text_is_cut_with_dots);
     tcase_add_test(tests, a_log_limit_counts_what_it_holds_back);
+    tcase_add_test(tests, a_place_that_is_returned_is_free_and_its_line_counts_as_held_back);
     tcase_add_test(tests, every_metric_has_a_name_and_help);
     tcase_add_test(tests, a_histogram_puts_a_bound_into_its_own_bucket);
     suite_add_tcase(suite, tests);
