@@ -81,7 +81,7 @@ HARDWARE static inline uint32_t crc_of_three(uint32_t crc, const unsigned char *
 
 HARDWARE static uint32_t crc_by_hardware(uint32_t crc, const unsigned char *data, size_t len)
 {
-    while (len >= 24 * STREAM_WORDS_MIN) {
+    while (len >= (size_t)24 * STREAM_WORDS_MIN) {
         size_t words = len / 24;
         if (words > STREAM_WORDS_MAX) {
             words = STREAM_WORDS_MAX;
@@ -110,7 +110,7 @@ static void prepare_hardware(void)
     have_hardware = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
     static const unsigned char zeros[8];
     shift_over[1] = 1;
-    for (size_t i = 1; i < 2 * STREAM_WORDS_MAX; i++) {
+    for (size_t i = 1; i < (size_t)2 * STREAM_WORDS_MAX; i++) {
         shift_over[i + 1] = crc_by_table(shift_over[i], zeros, sizeof(zeros));
     }
 }
