@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -26,6 +27,22 @@ def check_text(text, *arguments):
 def test_our_own_files_are_good(name, summary):
     result = check("--config", ROOT / "config" / name)
     assert (result.returncode, result.stdout, result.stderr) == (0, summary, "")
+
+
+def contract_example():
+    text = (ROOT / "docs" / "contract.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return example
+
+
+def test_the_example_of_the_contract_is_good_and_sets_what_it_says():
+    result = check_text(contract_example())
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok: 1 cell, 2 exporters\n", "")
+    shown = check_text(contract_example(), "--print")
+    assert shown.returncode == 0
+    for line in ("node: \"host-7\"", "  threads: 2", "  frames_burst: 20000", "  once: false",
+                 "  mode: \"ed25519\"", "  max_bytes: 1GiB", "  when_full: pause"):
+        assert line in shown.stdout.splitlines(), line
 
 
 def test_every_problem_is_named_by_file_line_and_column(tmp_path):
