@@ -78,7 +78,7 @@ static void put_frame_of(struct cg_buf *out, uint64_t version, uint64_t pid, con
     ck_assert(cg_buf_append(out, cg_buf_bytes(&body)));
 }
 
-static void put_frame(struct cg_buf *out, uint64_t pid)
+static inline void put_frame(struct cg_buf *out, uint64_t pid)
 {
     put_frame_of(out, 1, pid, "curl", NULL);
 }
@@ -171,7 +171,7 @@ static size_t take_all_events(struct cg_batch *ret_batch)
 }
 
 /* The same without the gateway's own events. Valid until the next call. */
-static size_t take_events(struct cg_batch *ret_batch)
+static inline size_t take_events(struct cg_batch *ret_batch)
 {
     static struct cg_event of_guests[CG_SPOOL_PEEK_EVENTS_MAX];
     struct cg_batch batch;
