@@ -441,39 +441,95 @@ END_TEST
 
 /* --- a directory whose owner is hostile --- */
 
-enum { HOSTILE_ROUNDS = 150 };
+enum {
+    HOSTILE_ROUNDS_MIN = 200,
+    HOSTILE_ROUNDS_MAX = 20000, /* until enough got through that their removal was attacked too */
+    HOSTILE_CREATED_WANTED = 25,
+};
 
-/* Swaps what is in the directory, and the directory, as fast as it can. */
+static char sub_dir[160]; /* of the cell's socket, in vm_dir */
+
+/* The directory gives way to a symlink for a moment, or for as long as several system calls. */
+static void swap_directory(const char *victim_dir, unsigned i)
+{
+    char away[200];
+    (void)snprintf(away, sizeof(away), "%s/away", vm_dir);
+    (void)rename(sub_dir, away);
+    (void)symlink(victim_dir, sub_dir);
+    for (unsigned wait = i % 7; wait > 0; wait--) {
+        (void)access(away, F_OK);
+    }
+    (void)unlink(sub_dir);
+    (void)rename(away, sub_dir);
+}
+
+/* Swaps what is in the directory, and the directory, and holds still for a time that is never the
+ * same, so that every instant of a registration and of its end is met. */
 static void be_hostile(const char *victim, const char *victim_dir)
 {
     char socket_path[200];
     char moved[200];
-    char link_dir[200];
-    (void)snprintf(socket_path, sizeof(socket_path), "%s/0.vsock_9001", vm_dir);
-    (void)snprintf(moved, sizeof(moved), "%s/moved", vm_dir);
-    (void)snprintf(link_dir, sizeof(link_dir), "%s/sub", vm_dir);
+    (void)snprintf(socket_path, sizeof(socket_path), "%s/a.vsock_9001", sub_dir);
+    (void)snprintf(moved, sizeof(moved), "%s/moved", sub_dir);
     if (geteuid() == 0) {
         ck_assert_int_eq(setgid(65534), 0);
         ck_assert_int_eq(setuid(65534), 0);
     }
     for (unsigned i = 0;; i++) {
+        const char *target = i % 2 == 0 ? victim : victim_dir;
         (void)rename(socket_path, moved);
-        (void)symlink(i % 2 == 0 ? victim : victim_dir, socket_path);
-        DIR *dir = opendir(vm_dir);
+        (void)symlink(target, socket_path);
+        DIR *dir = opendir(sub_dir);
         for (const struct dirent *at; dir != NULL && (at = readdir(dir)) != NULL;) {
             if (strncmp(at->d_name, ".cellgate-", 10) == 0) {
                 (void)unlinkat(dirfd(dir), at->d_name, 0);
-                (void)symlinkat(i % 2 == 0 ? victim : victim_dir, dirfd(dir), at->d_name);
+                (void)symlinkat(target, dirfd(dir), at->d_name);
             }
         }
         if (dir != NULL) {
             (void)closedir(dir);
         }
+        swap_directory(victim_dir, i);
         (void)unlink(socket_path);
         (void)mkdir(socket_path, 0700);
         (void)rmdir(socket_path);
         (void)unlink(moved);
+        swap_directory(victim_dir, i);
+        const struct timespec still = {.tv_nsec = (long)(i % 64) * 20000};
+        (void)nanosleep(&still, NULL);
     }
+}
+
+static void remove_all_in(const char *path)
+{
+    DIR *dir = opendir(path);
+    for (const struct dirent *at; dir != NULL && (at = readdir(dir)) != NULL;) {
+        (void)(unlinkat(dirfd(dir), at->d_name, 0) == 0 ||
+               unlinkat(dirfd(dir), at->d_name, AT_REMOVEDIR) == 0);
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+}
+
+/* Registers and ends a cell in the hostile directory; whether it was registered. */
+static bool round_in_hostile_directory(unsigned i)
+{
+    char run_id[16];
+    char base[200];
+    (void)snprintf(run_id, sizeof(run_id), "r%u", i);
+    (void)snprintf(base, sizeof(base), "%s/a.vsock", sub_dir);
+    struct cg_enrol_request request = request_of(0, "a", run_id);
+    request.spec.vsock_uds_base = base;
+    request.spec.socket_mode = 0666;
+    enum cg_enrol_outcome outcome = put(&request);
+    ck_assert_msg(outcome == CG_ENROL_CREATED || outcome == CG_ENROL_CONFLICT ||
+                      outcome == CG_ENROL_INVALID || outcome == CG_ENROL_FAILED,
+                  "%d: %s", outcome, result.detail.text);
+    if (outcome == CG_ENROL_CREATED) {
+        ck_assert_int_eq(remove_cell("a"), CG_ENROL_REMOVED);
+    }
+    return outcome == CG_ENROL_CREATED;
 }
 
 START_TEST(a_hostile_owner_of_the_directory_harms_nobody_else)
@@ -494,8 +550,11 @@ START_TEST(a_hostile_owner_of_the_directory_harms_nobody_else)
     struct stat dir_before;
     ck_assert_int_eq(fstat(fd, &before), 0);
     ck_assert_int_eq(stat(victim_dir, &dir_before), 0);
+    (void)snprintf(sub_dir, sizeof(sub_dir), "%s/sub", vm_dir);
+    ck_assert_int_eq(mkdir(sub_dir, 0700), 0);
     if (geteuid() == 0) {
         ck_assert_int_eq(chown(vm_dir, 65534, 65534), 0);
+        ck_assert_int_eq(chown(sub_dir, 65534, 65534), 0);
     }
     open_restored();
     pid_t enemy = fork();
@@ -504,18 +563,12 @@ START_TEST(a_hostile_owner_of_the_directory_harms_nobody_else)
         be_hostile(victim, victim_dir);
     }
     unsigned created = 0;
-    for (unsigned i = 0; i < HOSTILE_ROUNDS; i++) {
-        char run_id[16];
-        (void)snprintf(run_id, sizeof(run_id), "r%u", i);
-        struct cg_enrol_request request = request_of(0, "a", run_id);
-        request.spec.socket_mode = 0666;
-        created += put(&request) == CG_ENROL_CREATED;
-        ck_assert(result.outcome == CG_ENROL_CREATED || result.outcome == CG_ENROL_CONFLICT ||
-                  result.outcome == CG_ENROL_FAILED);
-        if (result.outcome == CG_ENROL_CREATED) {
-            ck_assert_int_eq(remove_cell("a"), CG_ENROL_REMOVED);
-        }
+    for (unsigned i = 0;
+         i < HOSTILE_ROUNDS_MIN || (created < HOSTILE_CREATED_WANTED && i < HOSTILE_ROUNDS_MAX);
+         i++) {
+        created += round_in_hostile_directory(i);
     }
+    ck_assert_uint_gt(created, 0);
     end_vmm(enemy);
     close_gateway(true);
 
@@ -529,12 +582,11 @@ START_TEST(a_hostile_owner_of_the_directory_harms_nobody_else)
     ck_assert_int_eq(rmdir(victim_dir), 0);
     ck_assert_int_eq(unlink(victim), 0);
 
-    DIR *dir = opendir(vm_dir); /* what the enemy left is the enemy's */
-    for (const struct dirent *at; (at = readdir(dir)) != NULL;) {
-        (void)(unlinkat(dirfd(dir), at->d_name, 0) == 0 ||
-               unlinkat(dirfd(dir), at->d_name, AT_REMOVEDIR) == 0);
-    }
-    (void)closedir(dir);
+    char away[200];
+    (void)snprintf(away, sizeof(away), "%s/away", vm_dir);
+    remove_all_in(sub_dir); /* what the enemy left is the enemy's */
+    remove_all_in(away);
+    remove_all_in(vm_dir);
 }
 END_TEST
 
