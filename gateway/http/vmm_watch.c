@@ -234,9 +234,10 @@ void cg_vmm_watch_start(struct cg_vmm_watcher *watcher, struct cg_vmm_watch *wat
     }
     struct cg_error err = {0};
     (void)pthread_mutex_lock(&watcher->lock);
-    watch->started = cg_loop_add(&watcher->loop, watch->pidfd, watch, &err);
+    const bool started = cg_loop_add(&watcher->loop, watch->pidfd, watch, &err);
+    watch->started = started; /* a process that has ended is due, and its watch gone, at once */
     (void)pthread_mutex_unlock(&watcher->lock);
-    if (!watch->started) {
+    if (!started) {
         CG_LOG(CG_LOG_ERROR, "vmm_not_watched", CG_F_STR("cell", watch->cell_id),
                CG_F_STR("detail", err.text));
     }
