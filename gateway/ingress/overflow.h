@@ -1,7 +1,7 @@
 /*
  * overflow.h - a line in the log, now and then, on what a full spool has given up.
  *
- * docs/contract.md section 6: with `when_full: drop_oldest` the spool makes room by itself and only
+ * docs/contract.md section 8: with `when_full: drop_oldest` the spool makes room by itself and only
  * counts (events_dropped, reason overflow); whoever appends says so. Any thread.
  */
 #ifndef CELLGATE_OVERFLOW_H
