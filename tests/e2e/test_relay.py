@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 import threading
@@ -80,6 +81,7 @@ class Stall:
         os.set_blocking(self.accepted, True)
 
     def wait_accept(self):
+        assert select.select([self.accepted], [], [], 60)[0], "nobody accepts"
         assert os.read(self.accepted, 1) == b"a"
 
     def close(self):
