@@ -29,6 +29,15 @@ static void append_shown(struct cg_buf *out, const char *text)
     cg_json_append_string(out, cg_bytes_str(shown));
 }
 
+/* Errors begin with the member they are about; an answer has that in a place of its own. */
+static const char *without_member(const char *detail, const char *member)
+{
+    size_t len = member == NULL ? 0 : strlen(member);
+    bool named = len > 0 && strncmp(detail, member, len) == 0 && detail[len] == ':' &&
+                 detail[len + 1] == ' ';
+    return named ? detail + len + 2 : detail;
+}
+
 void cg_http_problem_about(struct cg_http_answer *answer, unsigned status, const char *member,
                            const char *detail)
 {
@@ -38,7 +47,7 @@ void cg_http_problem_about(struct cg_http_answer *answer, unsigned status, const
     cg_buf_append_str(&answer->body, "{\"type\":\"about:blank\",\"title\":");
     cg_json_append_string(&answer->body, cg_bytes_str(MHD_get_reason_phrase_for(status)));
     cg_buf_printf(&answer->body, ",\"status\":%u,\"detail\":", status);
-    append_shown(&answer->body, detail);
+    append_shown(&answer->body, without_member(detail, member));
     if (member != NULL && member[0] != '\0') {
         cg_buf_append_str(&answer->body, ",\"member\":");
         append_shown(&answer->body, member);

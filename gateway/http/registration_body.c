@@ -158,7 +158,8 @@ static bool read_mode(struct reading *reading, const char *member, uint32_t node
         mode = mode * 8 + (uint64_t)(text[i] - '0');
     }
     if (digits < 3 || digits > 4 || text[digits] != '\0' || mode == 0 || mode > PERMISSION_BITS) {
-        return refuse_member(reading, member, "must be permissions in octal, such as \"0660\"");
+        return refuse_member(reading, member,
+                             "must be a string of permissions in octal, such as 0660");
     }
     reading->registration->request.spec.socket_mode = mode;
     return true;

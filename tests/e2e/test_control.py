@@ -101,6 +101,7 @@ def test_a_run_that_has_ended_does_not_come_back(gateway):
     assert gateway.delete("cell-a")[0] == 200
     status, problem = gateway.put("cell-a")
     assert (status, problem["member"]) == (409, "run_id")
+    assert problem["detail"] == "this run of the cell has ended before"
     assert gateway.put("cell-a", run_id="run-2")[0] == 201
 
 
