@@ -15,7 +15,7 @@ static struct cg_alive **bucket_of(struct cg_registration_table *table, enum cg_
 
 static struct cg_bytes name_of(const struct cg_alive *entry)
 {
-    return cg_bytes(entry->text + entry->line_len, entry->name_len);
+    return cg_bytes(entry->text + entry->name_at, entry->name_len);
 }
 
 static struct cg_alive *find(struct cg_registration_table *table, enum cg_alive_kind kind,
@@ -33,7 +33,7 @@ void cg_alive_drop(struct cg_registration_table *table, struct cg_alive *entry)
     if (entry == NULL) {
         return;
     }
-    struct cg_alive **at = bucket_of(table, entry->kind, name_of(entry));
+    struct cg_alive **at = bucket_of(table, (enum cg_alive_kind)entry->kind, name_of(entry));
     while (*at != entry) {
         at = &(*at)->bucket_next;
     }
@@ -47,13 +47,19 @@ void cg_alive_drop(struct cg_registration_table *table, struct cg_alive *entry)
 static struct cg_alive *new_entry(enum cg_alive_kind kind, struct cg_bytes name,
                                   struct cg_bytes line)
 {
-    struct cg_alive *entry = calloc(1, sizeof(*entry) + line.len + name.len);
+    /* Nearly all names stand in their lines as they are: thousands of them are not kept twice. */
+    const char *there = memmem(line.data, line.len, name.data, name.len);
+    size_t text_len = there == NULL ? line.len + name.len : line.len;
+    struct cg_alive *entry = calloc(1, sizeof(*entry) + text_len);
     if (entry != NULL) {
-        entry->kind = kind;
-        entry->line_len = line.len;
-        entry->name_len = name.len;
+        entry->kind = (uint8_t)kind;
+        entry->line_len = (uint32_t)line.len;
+        entry->name_at = (uint32_t)(there == NULL ? line.len : (size_t)(there - line.data));
+        entry->name_len = (uint32_t)name.len;
         memcpy(entry->text, line.data, line.len);
-        memcpy(entry->text + line.len, name.data, name.len);
+        if (there == NULL) {
+            memcpy(entry->text + line.len, name.data, name.len);
+        }
     }
     return entry;
 }
@@ -61,8 +67,8 @@ static struct cg_alive *new_entry(enum cg_alive_kind kind, struct cg_bytes name,
 /* In the place of one of the same name. */
 static void keep(struct cg_registration_table *table, struct cg_alive *entry)
 {
-    cg_alive_drop(table, find(table, entry->kind, name_of(entry)));
-    struct cg_alive **bucket = bucket_of(table, entry->kind, name_of(entry));
+    cg_alive_drop(table, find(table, (enum cg_alive_kind)entry->kind, name_of(entry)));
+    struct cg_alive **bucket = bucket_of(table, (enum cg_alive_kind)entry->kind, name_of(entry));
     entry->bucket_next = *bucket;
     *bucket = entry;
     cg_list_append(&table->kinds[entry->kind], &entry->in_kind);

@@ -22,12 +22,12 @@ enum cg_alive_kind {
 struct cg_alive {
     struct cg_alive *bucket_next;
     struct cg_list in_kind; /* in the order of their records */
-    enum cg_alive_kind kind;
-    bool ending;    /* CG_ALIVE_PUT: its run is over */
-    uint64_t at_ns; /* CG_ALIVE_ENDED: when, real time */
-    size_t line_len;
-    size_t name_len;
-    char text[]; /* the line, then the name */
+    uint64_t at_ns;         /* CG_ALIVE_ENDED: when, real time */
+    uint32_t line_len;
+    uint32_t name_at, name_len; /* in `text` */
+    uint8_t kind;               /* enum cg_alive_kind */
+    bool ending;                /* CG_ALIVE_PUT: its run is over */
+    char text[];                /* the line; behind it the name, if that is not in the line */
 };
 
 struct cg_registration_table {

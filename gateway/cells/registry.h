@@ -48,12 +48,13 @@ struct cg_cell {
     mode_t socket_mode;
     uid_t socket_uid; /* (uid_t)-1: leave */
     gid_t socket_gid;
-    uint64_t vmm_pid; /* 0: none */
-    bool configured;  /* by the configuration file, and so not removed by request */
     unsigned ingress_thread;
+    uint64_t vmm_pid;       /* 0: none */
     uint64_t registered_ns; /* monotonic */
+    bool configured;        /* by the configuration file, and so not removed by request */
 
     /* Written by the cell's ingress thread, read by anybody. */
+    _Atomic bool paused;
     _Atomic uint64_t frames;
     _Atomic uint64_t frame_bytes;
     _Atomic uint64_t frames_rejected;
@@ -61,7 +62,6 @@ struct cg_cell {
     _Atomic uint64_t last_frame_ns; /* monotonic; 0: none yet */
     /* No silence counts from earlier (monotonic): see silence.h. 0: not yet in a reader's hands. */
     _Atomic uint64_t awaited_from_ns;
-    _Atomic bool paused;
     /* Written by the acceptor and the ingress thread. */
     _Atomic uint32_t connections;
     _Atomic uint32_t connections_opened; /* the ordinal of the newest */

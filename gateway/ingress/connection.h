@@ -79,7 +79,6 @@ struct cg_channel {
     struct cg_timer timer;    /* of the life */
     struct cg_list in_reader; /* from adoption to the end of the run */
     struct cg_list in_leaving;
-    bool end_told; /* run_ended is staged */
     struct cg_list connections;
     struct cg_list in_paused; /* while it is over its rate */
     uint64_t pause_ends_ns;
@@ -87,6 +86,7 @@ struct cg_channel {
     uint32_t connections_count; /* in `connections` */
     uint32_t partial_bytes;
     uint32_t draining;
+    bool end_told; /* run_ended is staged */
 };
 
 enum cg_connection_state {
