@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 enum {
-    ACCEPTS_PER_TURN_MAX = 16, /* of one cell, so that a loop of connects delays nobody else */
-    BREATHER_MS = 5,           /* when the kernel has no memory or descriptors at all */
+    ACCEPTS_PER_TURN_MAX = 16,   /* of one cell, so that a loop of connects delays nobody else */
+    BREATHER_MS = 5,             /* when the kernel has no memory or descriptors at all */
+    DESCRIPTORS_SPARE_SHARE = 8, /* one in so many descriptors is not for guests, */
+    DESCRIPTORS_SPARE_MAX = 512, /* but not more than this */
 };
 
 /* A channel to be removed; on the stack of the thread that waits for it. */
@@ -126,10 +129,28 @@ static void hand_over(struct cg_acceptor *acceptor, struct cg_channel *channel, 
     cg_reader_give(channel->reader, connection);
 }
 
+/* Guests leave some of the descriptors to the spool, to exporters and to whoever asks for health:
+ * the spool needs one for its next segment, and until it has it no guest is read, or closed. */
+static bool is_spare(int fd)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return false;
+    }
+    rlim_t share = limit.rlim_cur / DESCRIPTORS_SPARE_SHARE;
+    rlim_t spare = share < DESCRIPTORS_SPARE_MAX ? share : DESCRIPTORS_SPARE_MAX;
+    return (rlim_t)fd >= limit.rlim_cur - spare; /* the lowest free one is given out */
+}
+
 /* Returns whether there may be more to accept. */
 static bool accept_one(struct cg_acceptor *acceptor, struct cg_channel *channel)
 {
     int fd = accept4(channel->listening.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0 && is_spare(fd)) {
+        report_refusal(acceptor, channel, CG_CONNECT_DESCRIPTORS);
+        (void)close(fd);
+        return true;
+    }
     if (fd >= 0) {
         hand_over(acceptor, channel, fd);
         return true;

@@ -296,6 +296,17 @@ def test_only_the_users_that_may_connect_do(tmp_path):
     assert sum(drop["peer"]["count"] for drop in drops if isinstance(drop, dict)) == 3
 
 
+def test_guests_leave_descriptors_to_others(cells):
+    limit = len(os.listdir(f"/proc/{cells.gateway.process.pid}/fd")) + 12
+    _, hard = resource.prlimit(cells.gateway.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(cells.gateway.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    guests = [cells.guest() for _ in range(15)]
+    cells.gateway.wait_log("reason=descriptors")
+    assert cells.gateway.get("/livez")[0] == 200
+    for guest in guests:
+        guest.close()
+
+
 def test_running_out_of_descriptors_is_survived(cells):
     limit = len(os.listdir(f"/proc/{cells.gateway.process.pid}/fd")) + 4
     _, hard = resource.prlimit(cells.gateway.process.pid, resource.RLIMIT_NOFILE)
