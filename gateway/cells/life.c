@@ -16,6 +16,34 @@ void cg_life_fini(struct cg_life *life)
     *life = (struct cg_life){0};
 }
 
+/* cg_event_meta.silence: the bits of silences_told, and these. */
+enum { SILENCE_LASTS = 1 << 8, SILENCE_SAID = 1 << 15 };
+
+uint16_t cg_life_silence_after(const struct cg_life *life, const struct cg_life_event *event,
+                               const struct cg_silence_facts *silence)
+{
+    unsigned told = atomic_load_explicit(&life->silences_told, memory_order_relaxed);
+    switch (event->type) {
+    case CG_GATEWAY_AGENT_SILENCED:
+        told |= 1U << cg_silence_connection(silence);
+        return (uint16_t)(SILENCE_SAID | SILENCE_LASTS | told);
+    case CG_GATEWAY_AGENT_RESUMED:
+        return (uint16_t)(SILENCE_SAID | told);
+    default:
+        return 0;
+    }
+}
+
+void cg_life_restore(struct cg_life *life, uint16_t silence, uint64_t now_ns)
+{
+    if ((silence & SILENCE_SAID) == 0) {
+        return;
+    }
+    uint8_t known = (1U << CG_SILENCE_CONNECTION_COUNT) - 1;
+    atomic_store_explicit(&life->silences_told, (uint8_t)(silence & known), memory_order_relaxed);
+    life->silent_since_ns = (silence & SILENCE_LASTS) != 0 ? now_ns : 0;
+}
+
 static uint32_t whole_ms(uint64_t from_ns, uint64_t to_ns)
 {
     uint64_t ms = to_ns > from_ns ? (to_ns - from_ns) / CG_NS_PER_MS : 0;

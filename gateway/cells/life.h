@@ -94,6 +94,14 @@ struct cg_life_event {
 /* Zeroed memory is a life that has just begun. */
 void cg_life_fini(struct cg_life *life);
 
+/* What an event says of the run's silences (cg_event_meta.silence): which were told, and whether
+ * one lasts; 0 for events that are not about silence. */
+uint16_t cg_life_silence_after(const struct cg_life *life, const struct cg_life_event *event,
+                               const struct cg_silence_facts *silence);
+/* A life that goes on after a restart, with the last such word of the run. A silence that lasts
+ * counts from now: how long it was before is not known any more. */
+void cg_life_restore(struct cg_life *life, uint16_t silence, uint64_t now_ns);
+
 /* --- what happens --- */
 
 /* A frame was accepted. */

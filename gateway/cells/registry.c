@@ -336,6 +336,7 @@ static bool add_locked(struct cg_registry *registry, struct cg_cell *cell, struc
     cell->ingress_thread = least_busy_thread(registry);
     registry->cells_of_thread[cell->ingress_thread]++;
     atomic_init(&cell->sequence, cg_spool_run_sequence(cell->run));
+    cell->silence_recovered = cg_spool_run_silence(registry->spool, cell->run);
     atomic_init(&cell->connections_opened, cg_spool_run_connection(cell->run));
 
     cell->previous = registry->last;

@@ -49,9 +49,10 @@ struct cg_cell {
     uid_t socket_uid; /* (uid_t)-1: leave */
     gid_t socket_gid;
     unsigned ingress_thread;
-    uint64_t vmm_pid;       /* 0: none */
-    uint64_t registered_ns; /* monotonic */
-    bool configured;        /* by the configuration file, and so not removed by request */
+    uint64_t vmm_pid;           /* 0: none */
+    uint64_t registered_ns;     /* monotonic */
+    uint16_t silence_recovered; /* cg_spool_run_silence, as it was registered */
+    bool configured;            /* by the configuration file, and so not removed by request */
 
     /* Written by the cell's ingress thread, read by anybody. */
     _Atomic bool paused;

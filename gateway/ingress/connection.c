@@ -72,6 +72,7 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
     cg_list_init(&channel->connections);
     cg_list_init(&channel->in_paused);
     cg_rate_bucket_init(&channel->bucket);
+    cg_life_restore(&channel->life, cell->silence_recovered, cell->registered_ns);
     return channel;
 }
 

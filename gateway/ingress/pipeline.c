@@ -179,6 +179,8 @@ enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *c
         cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp.sequence);
         return CG_TOLD_UNSIGNED;
     }
+    const struct cg_silence_facts silence = cg_silence_facts_of(cell);
+    meta.silence = cg_life_silence_after(&channel->life, event, &silence);
     cg_spool_writer_end(pipeline->writer, len, &meta, cell->run);
     return CG_TOLD_STAGED;
 }

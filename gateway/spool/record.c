@@ -27,7 +27,7 @@ void cg_record_stage(struct cg_record_header *record, size_t len, const struct c
     }
     record->kind = meta->kind;
     record->severity = meta->severity;
-    record->flags = 0;
+    record->flags = meta->silence;
     record->connection = meta->connection;
     record->pid = meta->pid;
     record->sequence = meta->sequence;
@@ -82,6 +82,7 @@ void cg_record_event(const struct cg_record_header *record, struct cg_event *ret
     ret_event->meta.pid = record->pid;
     ret_event->meta.kind = record->kind;
     ret_event->meta.severity = record->severity;
+    ret_event->meta.silence = record->flags;
     memcpy(ret_event->meta.text, record->text, sizeof(record->text));
     ret_event->bytes = cg_record_payload(record);
 }

@@ -32,7 +32,7 @@ struct cg_record_header {
     uint32_t len; /* of the payload */
     uint8_t kind;
     uint8_t severity;
-    uint16_t flags; /* CG_RECORD_RUNS: 1 in the last part */
+    uint16_t flags; /* CG_RECORD_RUNS: 1 in the last part; events: cg_event_meta.silence */
     uint32_t connection;
     uint32_t pid;
     uint64_t sequence;

@@ -146,7 +146,7 @@ static bool apply_entries(struct cg_spool *spool, const struct cg_record_header 
             cg_runs_remove(&spool->runs, run);
         } else {
             /* Which record was the last is not known, but it lies before this one. */
-            cg_run_advance(run, entry.sequence, entry.connection,
+            cg_run_advance(run, entry.sequence, entry.connection, entry.silence,
                            record->index > 0 ? record->index - 1 : 0, UINT64_MAX);
         }
     }
@@ -173,7 +173,8 @@ static bool apply(struct cg_spool *spool, const struct cg_record_header *record,
     if (run == NULL) {
         return cg_error_set(err, "no memory for the spool's runs");
     }
-    cg_run_advance(run, event.meta.sequence, event.meta.connection, record->index, UINT64_MAX);
+    cg_run_advance(run, event.meta.sequence, event.meta.connection, event.meta.silence,
+                   record->index, UINT64_MAX);
     return true;
 }
 

@@ -169,8 +169,11 @@ uint64_t cg_run_sequence_below(const struct cg_spool_run *run, uint64_t index)
 }
 
 void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection,
-                    uint64_t index, uint64_t wanted_index)
+                    uint16_t silence, uint64_t index, uint64_t wanted_index)
 {
+    if (silence != 0 && index >= run->last_index) {
+        run->silence = silence;
+    }
     run->last_index = index > run->last_index ? index : run->last_index;
     if (sequence > atomic_load_explicit(&run->sequence, memory_order_relaxed)) {
         atomic_store_explicit(&run->sequence, sequence, memory_order_relaxed);
@@ -194,6 +197,7 @@ bool cg_run_write(const struct cg_spool_run *run, struct cg_buf *out)
         .connection = atomic_load_explicit(&run->connection, memory_order_relaxed),
         .cell_len = run->cell_len,
         .run_len = run->run_len,
+        .silence = run->silence,
     };
     size_t texts = (size_t)run->cell_len + run->run_len;
     cg_buf_append(out, cg_bytes(&entry, sizeof(entry)));

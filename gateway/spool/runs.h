@@ -26,8 +26,8 @@ struct cg_run_entry {
     uint32_t connection;
     uint8_t cell_len;
     uint8_t run_len;
-    uint16_t reserved;
-    uint64_t silence[4]; /* room for the keep-alive state */
+    uint16_t silence; /* cg_event_meta.silence, as of the last event that had one; 0: none had */
+    uint64_t reserved[4];
 };
 
 /* A committed event of a run, and so a place up to which a reader may have acknowledged it. */
@@ -49,8 +49,9 @@ struct cg_spool_run {
     _Atomic uint64_t sequence;
     _Atomic uint32_t connection;
     uint32_t hash;
-    bool over;      /* to be removed by the last who has it open */
-    uint32_t opens; /* how often it is open in this process; 0: only recovered */
+    uint16_t silence; /* under the spool's lock */
+    bool over;        /* to be removed by the last who has it open */
+    uint32_t opens;   /* how often it is open in this process; 0: only recovered */
     uint8_t cell_len;
     uint8_t run_len;
     char text[]; /* cell, then run */
@@ -70,10 +71,10 @@ void cg_runs_fini(struct cg_runs *runs);
 struct cg_spool_run *cg_runs_get(struct cg_runs *runs, struct cg_bytes cell, struct cg_bytes run);
 void cg_runs_remove(struct cg_runs *runs, struct cg_spool_run *run);
 
-/* Takes up what a committed record says; never goes back. `index` is the record's, and every
- * reader has acknowledged what lies below `wanted_index`. */
+/* Takes up what a committed record says (`silence` 0: nothing); never goes back. `index` is the
+ * record's, and every reader has acknowledged what lies below `wanted_index`. */
 void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connection,
-                    uint64_t index, uint64_t wanted_index);
+                    uint16_t silence, uint64_t index, uint64_t wanted_index);
 /* A sequence up to which all committed events of the run lie below `index`: the last one if that
  * is so, else one that may be too low. */
 uint64_t cg_run_sequence_below(const struct cg_spool_run *run, uint64_t index);

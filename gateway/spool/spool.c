@@ -225,6 +225,14 @@ uint32_t cg_spool_run_connection(const struct cg_spool_run *run)
     return atomic_load_explicit(&run->connection, memory_order_relaxed);
 }
 
+uint16_t cg_spool_run_silence(struct cg_spool *spool, const struct cg_spool_run *run)
+{
+    pthread_mutex_lock(&spool->lock);
+    uint16_t silence = run->silence;
+    pthread_mutex_unlock(&spool->lock);
+    return silence;
+}
+
 bool cg_spool_run_below(struct cg_spool *spool, struct cg_bytes cell_id, struct cg_bytes run_id,
                         uint64_t index, uint64_t *ret_sequence, bool *ret_all)
 {

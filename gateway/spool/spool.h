@@ -75,6 +75,8 @@ void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run);
 /* Last committed values; 0 for none. */
 uint64_t cg_spool_run_sequence(const struct cg_spool_run *run);
 uint32_t cg_spool_run_connection(const struct cg_spool_run *run);
+/* cg_event_meta.silence of the last event that had one; 0: none had. */
+uint16_t cg_spool_run_silence(struct cg_spool *spool, const struct cg_spool_run *run);
 
 /*
  * The sequence up to which all committed events of a run lie below an index, such as a reader's

@@ -74,10 +74,11 @@ void cg_spool_writer_end(struct cg_spool_writer *writer, size_t len,
     struct cg_touch *last = writer->touch_count > writer->touch_first
                                 ? &writer->touches[writer->touch_count - 1]
                                 : NULL;
-    /* The last of them speaks for all, so the newest connection must be in it: events of the
-     * gateway's own may have none. */
+    /* The last of them speaks for all, so the newest connection must be in it (events of the
+     * gateway's own may have none), and what is said of a silence. */
     if (last != NULL && last->run == run &&
-        record_at(writer, last->last_record)->connection <= meta->connection) {
+        record_at(writer, last->last_record)->connection <= meta->connection &&
+        record_at(writer, last->last_record)->flags == 0) {
         last->last_record = at;
     } else {
         writer->touches[writer->touch_count++] =
@@ -165,8 +166,8 @@ static void advance_runs(struct cg_spool_writer *writer, const struct sealed *se
         bool all = touch->last_record < end;
         const struct cg_record_header *record =
             record_at(writer, all ? touch->last_record : sealed->last_record);
-        cg_run_advance(touch->run, record->sequence, record->connection, record->index,
-                       wanted_index);
+        cg_run_advance(touch->run, record->sequence, record->connection, record->flags,
+                       record->index, wanted_index);
         if (!all) {
             break;
         }

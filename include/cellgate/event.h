@@ -48,6 +48,8 @@ struct cg_event_meta {
     uint32_t pid;         /* as the guest declared it, 0 for none */
     uint8_t kind;         /* enum cg_event_kind */
     uint8_t severity;     /* enum cg_event_severity */
+    uint16_t silence; /* what is known of the run's silence from here on (cells/life.h), which the
+                         spool keeps over a restart; 0: nothing new */
     struct cg_event_span text[CG_TEXT_COUNT];
 };
 

@@ -218,3 +218,38 @@ def test_the_events_of_the_gateways_own_are_signed_too(tmp_path):
             text=True,
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def silences(life, cell, state):
+    """The ids of the silences told of a cell; an event may have been delivered twice after a kill."""
+    return {
+        event["id"]
+        for event in life.events("agent_silenced")
+        if (event["data"]["cellId"], event["data"]["connectionState"]) == (cell, state)
+    }
+
+
+def wait_silence(life, cell, state):
+    deadline = time.monotonic() + 60
+    while not silences(life, cell, state):
+        assert time.monotonic() < deadline, life.events()
+        time.sleep(0.005)
+
+
+def test_a_silence_that_was_told_is_not_told_again_after_a_kill(tmp_path):
+    with Life(tmp_path, spool={"dir": str(tmp_path / "spool")}) as life:
+        with life.guest() as guest:
+            guest.send()
+            life.wait("stream_opened")
+        wait_silence(life, "cell-0", "closed")
+        life.gateway.kill()
+        life.gateway.start()
+        # A cell registered later, with the same window: by then the first would have been told again.
+        assert life.gateway.put("later")[0] == 201
+        wait_silence(life, "later", "never")
+        with life.guest() as guest:
+            guest.send()
+            (resumed,) = life.wait("agent_resumed")
+        assert resumed["data"]["cellId"] == "cell-0"
+        assert resumed["data"]["silentMs"] >= WINDOW_MS
+        assert len(silences(life, "cell-0", "closed")) == 1

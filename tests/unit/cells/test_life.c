@@ -143,6 +143,35 @@ START_TEST(once_means_one_silence_a_run)
 }
 END_TEST
 
+START_TEST(a_silence_that_was_told_is_known_after_a_restart)
+{
+    pass_ms(WINDOW_MS);
+    ck_assert(cg_life_next(&life, &facts, &event));
+    uint16_t told = cg_life_silence_after(&life, &event, &facts.silence);
+    ck_assert_uint_ne(told, 0);
+
+    cg_life_fini(&life);
+    cg_life_restore(&life, told, facts.now_ns);
+    ck_assert_uint_eq(cg_life_silences(&life), 1);
+    pass_ms(10 * WINDOW_MS);
+    expect_nothing(); /* not the same state again */
+
+    cg_life_heard(&life, facts.now_ns);
+    ck_assert(cg_life_next(&life, &facts, &event));
+    ck_assert_int_eq(event.type, CG_GATEWAY_AGENT_RESUMED);
+    ck_assert_str_eq(members(), "\"silentMs\":100000");
+    told = cg_life_silence_after(&life, &event, &facts.silence);
+
+    cg_life_fini(&life);
+    cg_life_restore(&life, told, facts.now_ns);
+    cg_life_heard(&life, facts.now_ns); /* it is over: nothing is resumed a second time */
+    expect_nothing();
+    cg_life_fini(&life);
+    cg_life_restore(&life, 0, facts.now_ns); /* nothing is known of the run */
+    ck_assert_uint_eq(cg_life_silences(&life), 0);
+}
+END_TEST
+
 START_TEST(a_frame_puts_silence_off)
 {
     pass_ms(9999);
@@ -331,6 +360,7 @@ int main(void)
     tcase_add_test(tcase, each_connection_state_has_one_silence_a_run);
     tcase_add_test(tcase, changing_connections_does_not_put_off_the_first_silence);
     tcase_add_test(tcase, once_means_one_silence_a_run);
+    tcase_add_test(tcase, a_silence_that_was_told_is_known_after_a_restart);
     tcase_add_test(tcase, a_frame_puts_silence_off);
     tcase_add_test(tcase, nobody_is_silent_while_nothing_is_read);
     tcase_add_test(tcase, a_short_pause_is_not_told);

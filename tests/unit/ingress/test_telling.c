@@ -135,6 +135,7 @@ START_TEST(a_silence_ends_with_the_first_frame)
     uint64_t silenced = cg_metric_get(CG_SERIES_agent_silenced);
     uint64_t resumed = cg_metric_get(CG_SERIES_agent_resumed);
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     EXPECT({"stream_opened", "\"connection\":1,"});
     say_frames(guest, 1);
     EXPECT({"process_spawned", ""});
@@ -154,6 +155,7 @@ END_TEST
 START_TEST(a_silence_with_an_open_connection_is_no_warning)
 {
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     say_frames(guest, 1);
     turn();
     pass_ms(10000);
@@ -210,6 +212,7 @@ END_TEST
 START_TEST(refused_frames_and_connections_are_told_once_in_ten_seconds)
 {
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     ck_assert_int_eq(send(guest, "\0\0\0\0", 4, 0), 4);
     EXPECT({"stream_opened", ""}, {"stream_closed", "\"reason\":\"wire_error\""},
            {"telemetry.dropped", "\"drops\":{\"wire_error\":{\"count\":1}},"});
@@ -235,6 +238,7 @@ START_TEST(a_cell_over_its_rate_for_longer_than_its_window_is_paused)
     ck_assert(cg_registry_new(spool, 1, 100 * CG_NS_PER_MS, &registry, &err));
     start_reader();
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     turn();
     say_frames(guest, 101); /* ten seconds' worth of debt */
     turn();
@@ -288,7 +292,9 @@ static void forget_now(struct forgetting *forgetting)
 START_TEST(the_end_of_a_run_takes_what_was_sent_and_is_its_last_event)
 {
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     cg_auto_close int idle = connect_guest();
+    (void)idle;
     turn();
     struct cg_batch batch;
     ck_assert_uint_eq(take_all_events(&batch), 2);
@@ -310,6 +316,7 @@ START_TEST(the_end_of_a_run_tells_what_limits_held_back)
 {
     for (unsigned i = 0; i < 2; i++) {
         cg_auto_close int guest = connect_guest();
+        (void)guest;
         ck_assert_int_eq(send(guest, "\0\0\0\0", 4, 0), 4);
         turn();
     }
@@ -325,6 +332,7 @@ END_TEST
 START_TEST(a_guest_that_floods_does_not_hold_up_its_end)
 {
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     turn();
     cg_auto_buf struct cg_buf frames;
     cg_buf_init(&frames, 1 << 20);
@@ -382,6 +390,7 @@ START_TEST(a_drain_tells_what_limits_held_back_and_ends_no_run)
     ck_assert_uint_eq(take_all_events(&batch), CG_LIFE_STREAMS_MAX);
     next_sequence += CG_LIFE_STREAMS_MAX;
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     cg_reader_drain(reader, fake_now_ns + CG_NS_PER_S);
     EXPECT({"stream_closed", "\"reason\":\"shutdown\",\"runId\":\"run-1\",\"suppressed\":31}"});
 }
@@ -425,6 +434,7 @@ START_TEST(a_run_is_ended_in_the_spool_only_behind_its_last_event)
 {
     start_with_small_spool();
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     fill_spool(guest);
     struct forgetting forgetting = {.deadline_ns = fake_now_ns};
     forget_now(&forgetting);
@@ -448,6 +458,7 @@ START_TEST(a_full_spool_pauses_the_cell_and_loses_no_event)
 {
     start_with_small_spool();
     cg_auto_close int guest = connect_guest();
+    (void)guest;
     fill_spool(guest);
     pass_ms(10000);
     (void)cg_reader_turn(reader, 0);

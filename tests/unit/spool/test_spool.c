@@ -481,6 +481,54 @@ START_TEST(what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back)
 }
 END_TEST
 
+/* Stages one event that says something of its run's silence. */
+static void stage_silence(struct cg_spool_writer *writer, struct cg_spool_run *run,
+                          uint64_t sequence, uint16_t silence)
+{
+    char *out = cg_spool_writer_begin(writer);
+    ck_assert_ptr_nonnull(out);
+    struct cg_event_meta meta;
+    size_t len = render_event(out, "a", sequence, &meta);
+    meta.silence = silence;
+    cg_spool_writer_end(writer, len, &meta, run);
+}
+
+START_TEST(what_was_said_of_a_silence_is_recovered_from_tail_and_table)
+{
+    struct cg_spool_config config = test_config();
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    ck_assert_uint_eq(cg_spool_run_silence(spool, run), 0);
+    /* In the middle of a commit, where others of the run stand before and behind it. */
+    ck_assert(stage(writer, "a", run, 1));
+    stage_silence(writer, run, 2, 0x8101);
+    stage_silence(writer, run, 3, 0x8001);
+    ck_assert(stage(writer, "a", run, 4));
+    commit(writer);
+    ck_assert_uint_eq(cg_spool_run_silence(spool, run), 0x8001);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+
+    spool = open_spool(&config, NULL); /* from the tail */
+    run = open_run(spool, "a");
+    ck_assert_uint_eq(cg_spool_run_silence(spool, run), 0x8001);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    writer = open_writer(spool);
+    append(writer, "a", run, 5, 9000, 50); /* over several segments */
+    struct cg_spool_status status;
+    cg_spool_status(spool, &status);
+    ck_assert_uint_gt(status.segments, 2);
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+
+    spool = open_spool(&config, NULL); /* from the table at the newest segment's head */
+    ck_assert_uint_eq(cg_spool_run_silence(spool, open_run(spool, "a")), 0x8001);
+    cg_spool_close(spool);
+}
+END_TEST
+
 /* Whether the spool knows the run of a cell. */
 static bool knows(struct cg_spool *spool, const char *cell)
 {
@@ -589,6 +637,7 @@ int main(void)
     tcase_add_test(tcase, waits_end_for_each_of_their_reasons);
     tcase_add_test(tcase, the_backlog_says_how_much_and_how_old);
     tcase_add_test(tcase, what_a_reader_has_of_a_run_is_never_said_too_high_nor_taken_back);
+    tcase_add_test(tcase, what_was_said_of_a_silence_is_recovered_from_tail_and_table);
     tcase_add_test(tcase, a_run_is_forgotten_by_the_last_who_has_it_open);
     tcase_add_test(tcase, what_is_staged_and_abandoned_leaves_no_trace);
     tcase_add_test(tcase, the_largest_event_fits);
