@@ -3,6 +3,7 @@
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "cellgate/log.h"
+#include "cellgate/metrics.h"
 #include "http/vmm_watch.h"
 
 #include <pthread.h>
@@ -310,6 +311,7 @@ static void log_unbound(const struct cg_cell_spec *spec, const char *detail)
 {
     CG_LOG(CG_LOG_ERROR, "registration_not_bound", CG_F_STR("cell", spec->cell_id),
            CG_F_STR("run", spec->run_id), CG_F_STR("detail", detail));
+    cg_metric_add(CG_SERIES_registrations_unbound, 1);
 }
 
 /* The process that ends the run: it may have ended while no gateway ran. */

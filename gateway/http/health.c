@@ -2,6 +2,7 @@
 
 #include "cellgate/limits.h"
 #include "cellgate/log.h"
+#include "cellgate/metrics.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -64,6 +65,21 @@ static void exporter_line(const struct cg_delivery_status *exporter, struct cg_b
     check_line(out, '?', name, words);
 }
 
+static void registrations_line(const struct cg_gateway_view *view, struct cg_buf *out)
+{
+    uint64_t unbound = cg_metric_get(CG_SERIES_registrations_unbound);
+    if (!registrations_kept(view)) {
+        check_line(out, '-', "registrations", "cannot be kept");
+    } else if (unbound > 0) {
+        char words[80];
+        (void)snprintf(words, sizeof(words), "%llu could not be bound at the start, see the log",
+                       (unsigned long long)unbound);
+        check_line(out, '?', "registrations", words);
+    } else {
+        check_line(out, '+', "registrations", "ok");
+    }
+}
+
 void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                      struct cg_http_answer *answer)
 {
@@ -77,8 +93,7 @@ void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                    phase_name(phase));
         check_line(&answer->body, spool.appendable ? '+' : '-', "spool",
                    spool.appendable ? "ok" : spool.last_error);
-        check_line(&answer->body, registrations_kept(view) ? '+' : '-', "registrations",
-                   registrations_kept(view) ? "ok" : "cannot be kept");
+        registrations_line(view, &answer->body);
         for (size_t i = 0; i < view->deliveries_count; i++) {
             struct cg_delivery_status exporter;
             cg_delivery_status(view->deliveries[i], &exporter);

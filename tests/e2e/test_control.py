@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import pathlib
 import os
 import resource
 import signal
@@ -727,3 +728,23 @@ def test_without_a_gateway_the_commands_say_so(tmp_path):
     for command in ("status", "cell"):
         done = subprocess.run([BINARY, command, "--help"], capture_output=True, text=True)
         assert (done.returncode, done.stdout.split()[0]) == (0, "usage:")
+
+
+def test_a_registration_that_cannot_be_bound_again_shows(tmp_path):
+    with ControlledGateway(tmp_path) as gateway:
+        directory = pathlib.Path(gateway.root) / "gone"
+        directory.mkdir()
+        base = str(directory / "v.sock")
+        assert gateway.put("a", vsock_uds_base=base)[0] == 201
+        assert gateway.stop() == 0
+        directory.rmdir()
+        gateway.start()
+        assert "cell=a" in gateway.wait_log("event=registration_not_bound")
+        status, text = gateway.get("/readyz?verbose")
+        assert status == 200
+        assert "[?] registrations: 1 could not be bound at the start" in text
+        assert gateway.metric("cellgate_registrations_unbound_total") == 1
+        assert gateway.show("a")[0] == 404
+        directory.mkdir()
+        assert gateway.put("a", vsock_uds_base=base)[0] == 201
+        assert gateway.show("a")[0] == 200
