@@ -15,9 +15,10 @@
 #include <sys/eventfd.h>
 
 enum {
-    /* Measured end to end with batches of 512 events: 512 KiB cost no less CPU time per event, 64
-     * KiB perhaps a few per cent more. */
-    UPLOAD_BUFFER_BYTES = 128 * 1024,
+    /* A batch of 512 events goes out in one send. Measured end to end against 128 KiB, in five
+     * interleaved pairs on a busy machine: less CPU time per event in four, by 10 % in the median.
+     */
+    UPLOAD_BUFFER_BYTES = 512 * 1024,
     POLL_MS = 1000, /* only an upper bound: descriptors and libcurl's own timers wake earlier */
     RESOLVE_AGAIN_MS = 2000,
     KEEPALIVE_IDLE_S = 60,
