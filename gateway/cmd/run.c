@@ -6,6 +6,7 @@
 #include "run/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,8 +14,14 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
-enum { SETTINGS_MAX = 256, DESCRIPTORS_BESIDE_CELLS = 512, PROBLEMS_BYTES_MAX = 1 << 20 };
+enum {
+    SETTINGS_MAX = 256,
+    DESCRIPTORS_BESIDE_CELLS = 512,
+    DESCRIPTOR_TABLE_MAX = 65536,
+    PROBLEMS_BYTES_MAX = 1 << 20
+};
 
 static const char help[] =
     "usage: cellgate run --config FILE [--set PATH=VALUE]...\n"
@@ -47,6 +54,22 @@ static void raise_descriptor_limit(const struct cg_config *config)
                CG_F_U64("wanted", wanted), CG_F_U64("cells", config->ingress.cells.count),
                CG_F_STR("advice", "raise the hard limit (LimitNOFILE, ulimit -Hn); connections "
                                   "beyond it are closed at once and counted"));
+    }
+}
+
+/* The kernel doubles a process's table of descriptors as it fills. Once threads share the table,
+ * each time costs whoever opens a descriptor then a wait of some 15 ms; for the acceptor that is a
+ * VMM's device thread waiting. So the table grows now, while there is one thread. */
+static void grow_descriptor_table(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == 0) {
+        return;
+    }
+    rlim_t size = limit.rlim_cur < DESCRIPTOR_TABLE_MAX ? limit.rlim_cur : DESCRIPTOR_TABLE_MAX;
+    int last = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)size - 1);
+    if (last >= 0) {
+        (void)close(last);
     }
 }
 
@@ -108,6 +131,7 @@ static int run_gateway(const struct cg_config *config)
            CG_F_STR("node", config->node), CG_F_U64("cells", config->ingress.cells.count),
            CG_F_U64("exporters", config->exporters_count));
     raise_descriptor_limit(config);
+    grow_descriptor_table();
 
     struct cg_gateway *gateway = NULL;
     struct cg_error err = {0};
