@@ -1,5 +1,6 @@
 #include "cells/registrations.h"
 
+#include "base/file.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "cells/registration_table.h"
@@ -39,31 +40,6 @@ struct cg_registrations {
 
 /* --- the file --- */
 
-static bool write_all(int fd, struct cg_bytes bytes, struct cg_error *err)
-{
-    while (bytes.len > 0) {
-        ssize_t written = write(fd, bytes.data, bytes.len);
-        if (written < 0 && errno != EINTR) {
-            return cg_error_errno(err, errno, "write");
-        }
-        if (written > 0) {
-            bytes = cg_bytes(bytes.data + written, bytes.len - (size_t)written);
-        }
-    }
-    return true;
-}
-
-/* So that a rename is durable too. */
-static bool sync_directory(const char *path, struct cg_error *err)
-{
-    char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    (void)snprintf(dir, sizeof(dir), "%.*s", slash == NULL ? 1 : (int)(slash - path + 1),
-                   slash == NULL ? "." : path);
-    cg_auto_close int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return (fd >= 0 && fsync(fd) == 0) || cg_error_errno(err, errno, "sync %s", dir);
-}
-
 /* Puts a fresh file with what is alive in the place of the old one; durable when it returns. */
 static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
 {
@@ -85,7 +61,7 @@ static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
     if (fd < 0) {
         return cg_error_errno(err, errno, "make %s", fresh);
     }
-    bool done = write_all(fd, cg_buf_bytes(&text), err) &&
+    bool done = cg_file_write_all(fd, cg_buf_bytes(&text), err) &&
                 (fsync(fd) == 0 || cg_error_errno(err, errno, "sync")) &&
                 (rename(fresh, journal->path) == 0 || cg_error_errno(err, errno, "rename"));
     if (!done) {
@@ -97,7 +73,7 @@ static bool rewrite(struct cg_registrations *journal, struct cg_error *err)
     }
     journal->fd = cg_steal_fd(&fd);
     journal->bytes = text.len;
-    if (!sync_directory(journal->path, err)) {
+    if (!cg_file_sync_directory(journal->path, err)) {
         journal->broken = true; /* the old file may come back */
         return false;
     }
@@ -122,7 +98,7 @@ static bool append_to_file(struct cg_registrations *journal, struct cg_bytes lin
         journal->broken = true;
         return false;
     }
-    if (!write_all(journal->fd, lines, err)) {
+    if (!cg_file_write_all(journal->fd, lines, err)) {
         journal->broken = ftruncate(journal->fd, (off_t)journal->bytes) != 0;
         return false;
     }

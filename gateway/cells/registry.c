@@ -464,3 +464,22 @@ void cg_registry_visit(struct cg_registry *registry,
     }
     (void)pthread_mutex_unlock(&registry->lock);
 }
+
+struct state_counts {
+    uint64_t monotonic_ns;
+    uint64_t *by_state;
+};
+
+static void count_state(void *context, const struct cg_cell *cell)
+{
+    const struct state_counts *counts = context;
+    counts->by_state[cg_cell_state(cell, counts->monotonic_ns)]++;
+}
+
+void cg_registry_count_states(struct cg_registry *registry, uint64_t monotonic_ns,
+                              uint64_t ret_counts[CG_CELL_STATE_COUNT])
+{
+    memset(ret_counts, 0, CG_CELL_STATE_COUNT * sizeof(*ret_counts));
+    struct state_counts counts = {.monotonic_ns = monotonic_ns, .by_state = ret_counts};
+    cg_registry_visit(registry, count_state, &counts);
+}

@@ -144,6 +144,10 @@ void cg_cell_unref(struct cg_cell *cell);
 void cg_registry_visit(struct cg_registry *registry,
                        void (*visit)(void *context, const struct cg_cell *cell), void *context);
 
+/* How many cells are in each state at a moment; fills CG_CELL_STATE_COUNT counts. */
+void cg_registry_count_states(struct cg_registry *registry, uint64_t monotonic_ns,
+                              uint64_t ret_counts[CG_CELL_STATE_COUNT]);
+
 /* The keep-alive state at a moment. Pure. */
 enum cg_cell_state cg_cell_state(const struct cg_cell *cell, uint64_t monotonic_ns);
 

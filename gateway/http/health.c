@@ -151,24 +151,13 @@ static void add_spool(cJSON *report, const struct cg_spool_status *spool)
     add_untrusted(object, "last_error", spool->appendable ? "" : spool->last_error);
 }
 
-struct cell_counts {
-    uint64_t now_ns;
-    uint64_t by_state[CG_CELL_STATE_COUNT];
-};
-
-static void count_cell(void *context, const struct cg_cell *cell)
-{
-    struct cell_counts *counts = context;
-    counts->by_state[cg_cell_state(cell, counts->now_ns)]++;
-}
-
 static void add_cells(const struct cg_gateway_view *view, cJSON *report)
 {
-    struct cell_counts counts = {.now_ns = cg_clock_monotonic(view->clock)};
-    cg_registry_visit(view->registry, count_cell, &counts);
+    uint64_t by_state[CG_CELL_STATE_COUNT];
+    cg_registry_count_states(view->registry, cg_clock_monotonic(view->clock), by_state);
     cJSON *object = cJSON_AddObjectToObject(report, "cells");
     for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
-        add_count(object, cg_cell_state_name((enum cg_cell_state)state), counts.by_state[state]);
+        add_count(object, cg_cell_state_name((enum cg_cell_state)state), by_state[state]);
     }
 }
 
@@ -282,14 +271,14 @@ void cg_health_index(const struct cg_gateway_view *view, struct cg_http_answer *
     struct cg_buf *out = &answer->body;
     struct cg_spool_status spool;
     cg_spool_status(view->spool, &spool);
-    struct cell_counts counts = {.now_ns = cg_clock_monotonic(view->clock)};
-    cg_registry_visit(view->registry, count_cell, &counts);
+    uint64_t by_state[CG_CELL_STATE_COUNT];
+    cg_registry_count_states(view->registry, cg_clock_monotonic(view->clock), by_state);
     cg_buf_printf(out, "cellgate %s on %s: %s\n\n", view->version, view->node,
                   phase_name(atomic_load(&view->phase)));
     cg_buf_append_str(out, "cells     ");
     for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
         cg_buf_printf(out, " %s %llu", cg_cell_state_name((enum cg_cell_state)state),
-                      (unsigned long long)counts.by_state[state]);
+                      (unsigned long long)by_state[state]);
     }
     cg_buf_printf(out, "\nspool      %llu of %llu bytes%s\n", (unsigned long long)spool.bytes,
                   (unsigned long long)spool.bytes_max,

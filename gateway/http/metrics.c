@@ -77,27 +77,16 @@ static void counters(struct cg_buf *out)
     }
 }
 
-struct cell_counts {
-    uint64_t now_ns;
-    uint64_t by_state[CG_CELL_STATE_COUNT];
-};
-
-static void count_cell(void *context, const struct cg_cell *cell)
-{
-    struct cell_counts *counts = context;
-    counts->by_state[cg_cell_state(cell, counts->now_ns)]++;
-}
-
 static void cells(const struct cg_gateway_view *view, struct cg_buf *out)
 {
-    struct cell_counts counts = {.now_ns = cg_clock_monotonic(view->clock)};
-    cg_registry_visit(view->registry, count_cell, &counts);
+    uint64_t by_state[CG_CELL_STATE_COUNT];
+    cg_registry_count_states(view->registry, cg_clock_monotonic(view->clock), by_state);
     family(out, CG_FAMILY_cells);
     for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
         char label[64];
         (void)snprintf(label, sizeof(label), "state=\"%s\"",
                        cg_cell_state_name((enum cg_cell_state)state));
-        sample_u64(out, CG_FAMILY_cells, label, counts.by_state[state]);
+        sample_u64(out, CG_FAMILY_cells, label, by_state[state]);
     }
     const struct cg_ingress *ingress = atomic_load(&view->ingress);
     family(out, CG_FAMILY_connections);
