@@ -297,6 +297,26 @@ static void all_sent(struct player *player, struct guest *guest)
     }
 }
 
+/* Nobody knows what the peer has read of what was sent. After a malformed frame that is no news. */
+static void note_reset(struct player *player, const struct guest *guest)
+{
+    if (guest->malformed_at == 0) {
+        player->result->resets++;
+        note_trouble(player, "the peer closed a connection with bytes unread");
+    }
+}
+
+/* A send failed: the first call that fails after a reset need not be the one that is told of it. */
+static void note_broken_send(struct player *player, const struct guest *guest, int errnum)
+{
+    int pending = 0;
+    socklen_t len = sizeof(pending);
+    (void)getsockopt(guest->fd, SOL_SOCKET, SO_ERROR, &pending, &len);
+    if (errnum == ECONNRESET || pending == ECONNRESET) {
+        note_reset(player, guest);
+    }
+}
+
 /* One turn of a guest: the rest of a frame, or a batch, or what comes behind the last frame. */
 static void take_turn(struct player *player, struct guest *guest)
 {
@@ -316,7 +336,9 @@ static void take_turn(struct player *player, struct guest *guest)
         return;
     }
     if (sent == SENT_BROKEN) {
-        lose_connection(player, guest, strerror(errno));
+        int errnum = errno;
+        note_broken_send(player, guest, errnum);
+        lose_connection(player, guest, strerror(errnum));
     } else if (sent == SENT_ALL) {
         push_ready(player, guest);
     }
@@ -334,9 +356,8 @@ static void hear(struct player *player, struct guest *guest)
     if (got < 0 && errno == EAGAIN) {
         return;
     }
-    if (got < 0 && guest->malformed_at == 0) {
-        player->result->resets++;
-        note_trouble(player, "the peer closed a connection with bytes unread");
+    if (got < 0) {
+        note_reset(player, guest);
     }
     if (guest->state == GUEST_SENDING) {
         lose_connection(player, guest, "the peer closed a connection before its end");

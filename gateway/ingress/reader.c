@@ -3,6 +3,7 @@
 #include "ingress/reader_state.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -159,7 +160,9 @@ static void take(struct cg_reader *reader, struct cg_connection *connection, uin
 
 static void end_of_stream(struct cg_reader *reader, struct cg_connection *connection)
 {
-    if (connection->partial != NULL) {
+    if (connection->shut) {
+        cg_reader_close(reader, connection, CG_CLOSE_SHUTDOWN);
+    } else if (connection->partial != NULL) {
         atomic_fetch_add_explicit(&connection->channel->cell->frames_rejected, 1,
                                   memory_order_relaxed);
         cg_reader_refuse(reader, connection, CG_REFUSAL_TRUNCATED,
@@ -379,13 +382,29 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     return ready.count;
 }
 
-/* Tells every guest that this is the end, before the last reading. */
+/* Nothing more is taken from this guest than its socket holds now: what it sends from here on fails
+ * at its side, so it knows. One that has ended its stream itself is left to end as any. */
+static void shut(struct cg_connection *connection)
+{
+    struct pollfd end = {.fd = connection->fd, .events = POLLRDHUP};
+    if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+        return;
+    }
+    connection->shut = true;
+    (void)shutdown(connection->fd, SHUT_RDWR);
+}
+
+/* The end for all guests, before the last reading. */
 static void shut_all(struct cg_reader *reader)
 {
     for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
         struct cg_list *head = &CG_LIST_ENTRY(at, struct cg_channel, in_reader)->connections;
         for (struct cg_list *node = head->next; node != head; node = node->next) {
-            (void)shutdown(CG_LIST_ENTRY(node, struct cg_connection, in_channel)->fd, SHUT_WR);
+            struct cg_connection *connection =
+                CG_LIST_ENTRY(node, struct cg_connection, in_channel);
+            if (connection->state != CG_CONNECTION_DRAINING) {
+                shut(connection);
+            }
         }
     }
 }
@@ -413,7 +432,7 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
     empty_inbox(reader);
     cg_reader_end_pauses(reader);
     shut_all(reader);
-    /* A guest that sends without end must not use up the time that exporters have after this. */
+    /* What many full sockets hold must not use up the time that exporters have after this. */
     const uint64_t reading_ends_ns =
         earlier(deadline_ns, reader->now_ns + reader->config->drain_timeout_ns);
     bool more;
