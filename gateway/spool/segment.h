@@ -62,7 +62,7 @@ void cg_segment_name(uint64_t first_index, char ret_name[CG_SEGMENT_NAME_BYTES])
 /* Whether `name` is a segment's, and whose. */
 bool cg_segment_parse_name(const char *name, uint64_t *ret_first_index);
 
-/* Makes a new file with a header. */
+/* Makes a new file with a header. On failure errno says why. */
 CG_MUST_USE bool cg_segment_create(const struct cg_segment_place *place, uint64_t first_index,
                                    struct cg_segment **ret_segment, struct cg_error *err);
 /* Begins a new life of a passed segment, under a new name. On failure it is as it was. */
