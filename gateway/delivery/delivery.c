@@ -136,6 +136,7 @@ bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool 
         !cg_spool_reader_open(spool, config->name, &delivery->reader, err)) {
         return cg_error_context(err, "exporter %s", config->name);
     }
+    cg_spool_reader_limit(delivery->reader, config->spool_quota_bytes);
     int failure = create_thread(delivery);
     if (failure != 0) {
         return cg_error_errno(err, failure, "exporter %s: thread", config->name);

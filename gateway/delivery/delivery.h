@@ -27,6 +27,7 @@ struct cg_delivery_config {
     uint64_t retry_after_max_ns;
     uint64_t suspect_after; /* the same suspicious answer to one batch, in a row */
 
+    uint64_t spool_quota_bytes;   /* cg_spool_reader_limit; 0: none */
     const char *dead_letter_path; /* NULL: counted and logged only */
     uint64_t jitter_seed;         /* tests set it; 0: from the kernel */
     const struct cg_clock *clock;

@@ -144,6 +144,8 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
         {CG_FAMILY_exporter_backlog_bytes, offsetof(struct cg_delivery_status, backlog.bytes)},
         {CG_FAMILY_exporter_dead_lettered_events,
          offsetof(struct cg_delivery_status, dead_lettered_events)},
+        {CG_FAMILY_exporter_dropped_events,
+         offsetof(struct cg_delivery_status, backlog.dropped_events)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
     };
     for (size_t t = 0; t < sizeof(table) / sizeof(table[0]); t++) {

@@ -214,8 +214,7 @@ static void let_go(struct cg_spool *spool)
     pthread_mutex_unlock(&spool->append_lock);
 }
 
-/* What the slowest reader leaves behind, in bytes. lock held. */
-static uint64_t held_bytes(const struct cg_spool *spool)
+uint64_t cg_spool_held_bytes(const struct cg_spool *spool)
 {
     uint64_t most = 0;
     for (size_t i = 0; i < spool->reader_count; i++) {
@@ -249,7 +248,7 @@ static void measure_growth(struct cg_spool *spool, uint64_t *held, uint64_t *mea
     double seconds = (double)(now_ns - *measured_ns) / (double)CG_NS_PER_S;
     uint64_t fs_room = cg_spool_disk_room(spool);
     pthread_mutex_lock(&spool->lock);
-    uint64_t held_now = held_bytes(spool);
+    uint64_t held_now = cg_spool_held_bytes(spool);
     if (seconds > 0) {
         double rate = ((double)held_now - (double)*held) / seconds;
         double weight = seconds / (seconds + GROWTH_WINDOW_S);

@@ -243,6 +243,8 @@ uint64_t cg_spool_wanted_index(const struct cg_spool *spool);
 void cg_spool_note_failure(struct cg_spool *spool, const char *text, bool io);
 /* Something was appended, or could be. */
 void cg_spool_note_success(struct cg_spool *spool);
+/* What the slowest reader leaves behind, in bytes. */
+uint64_t cg_spool_held_bytes(const struct cg_spool *spool);
 /* How many bytes may be added to the `bytes` there are. */
 uint64_t cg_spool_room(const struct cg_spool *spool, uint64_t bytes);
 /* recovery.c: sequences that may have been used are not used again, and named. */

@@ -222,6 +222,22 @@ static enum cg_segment_read judge(const struct cg_segment_header *header, uint64
     return header->first_index == first_index ? CG_SEGMENT_GOOD : CG_SEGMENT_UNBORN;
 }
 
+/* Whether nothing was ever written to the file: whoever made it was killed before the header. */
+static bool is_blank(int fd)
+{
+    static const char zeros[16 * 1024];
+    char piece[sizeof(zeros)];
+    off_t at = 0;
+    ssize_t got;
+    while ((got = pread(fd, piece, sizeof(piece), at)) > 0) {
+        if (memcmp(piece, zeros, (size_t)got) != 0) {
+            return false;
+        }
+        at += got;
+    }
+    return got == 0;
+}
+
 enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint64_t first_index,
                                      struct cg_segment **ret_segment,
                                      struct cg_segment_header *ret_header, struct cg_error *err)
@@ -247,6 +263,9 @@ enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint6
         return CG_SEGMENT_FAILED;
     }
     enum cg_segment_read verdict = judge(&header, first_index);
+    if (verdict == CG_SEGMENT_DAMAGED && is_blank(fd)) {
+        return CG_SEGMENT_UNBORN;
+    }
     if (verdict != CG_SEGMENT_GOOD) {
         return verdict;
     }

@@ -76,7 +76,7 @@ void cg_segment_free(struct cg_segment *segment);
 
 enum cg_segment_read {
     CG_SEGMENT_GOOD,
-    CG_SEGMENT_UNBORN,  /* its header belongs to another name */
+    CG_SEGMENT_UNBORN,  /* blank, or its header belongs to another name */
     CG_SEGMENT_DAMAGED, /* no header of ours */
     CG_SEGMENT_NEWER,   /* of a later version of the format */
     CG_SEGMENT_FAILED,  /* could not be read: see err */

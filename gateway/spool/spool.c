@@ -373,6 +373,7 @@ void cg_spool_status(struct cg_spool *spool, struct cg_spool_status *ret_status)
     uint64_t room = cg_spool_room(spool, bytes);
     ret_status->bytes = bytes;
     ret_status->bytes_max = spool->bytes_max;
+    ret_status->held_bytes = cg_spool_held_bytes(spool);
     ret_status->segments = spool->segment_count;
     ret_status->next_index = spool->next_index;
     ret_status->seconds_until_full =

@@ -260,6 +260,7 @@ void cg_spool_reader_backlog(struct cg_spool_reader *reader, struct cg_spool_bac
 
 struct cg_spool_status {
     uint64_t bytes, bytes_max;
+    uint64_t held_bytes; /* of them: that the slowest reader has not passed */
     uint64_t segments;
     uint64_t next_index;
     double seconds_until_full; /* infinity when it does not grow; the disk counts too */
