@@ -13,6 +13,7 @@ static const struct command {
     {"check", cg_cmd_check, "check a configuration and name every problem"},
     {"status", cg_cmd_status, "show how a running gateway is"},
     {"cell", cg_cmd_cell, "register cells, end their runs, show them"},
+    {"spool", cg_cmd_spool, "look into a spool, and set an exporter back"},
     {"decode", cg_cmd_decode, "show what frames say, or why they are refused"},
     {"sign", cg_cmd_sign, "sign CloudEvents"},
     {"verify", cg_cmd_verify, "verify signed CloudEvents, and find gaps"},

@@ -13,5 +13,8 @@
  * the column or drive the terminal. `text` is valid UTF-8. Returns !out->failed.
  */
 bool cg_quote_append(struct cg_buf *out, struct cg_bytes text);
+/* Appends a JSON text, in whose strings what could drive the terminal becomes \u escapes, so that
+ * it says the same. What is no valid UTF-8 is shown as the log would. */
+bool cg_quote_json(struct cg_buf *out, struct cg_bytes json);
 
 #endif

@@ -181,7 +181,7 @@ static void save_positions(struct cg_spool *spool)
 
 void cg_spool_save_reader(struct cg_spool *spool, struct cg_spool_reader *reader)
 {
-    if (spool->positions_fd < 0) {
+    if (spool->positions_fd < 0 || spool->place.read_only) {
         return;
     }
     pthread_mutex_lock(&spool->save_lock);

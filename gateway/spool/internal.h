@@ -141,6 +141,7 @@ struct cg_spool {
     /* Sequences of runs may have been used that are not known any more (recovery.c). */
     bool unsure;
     enum cg_spool_loss_reason unsure_reason;
+    bool head_due; /* what recovery has found out stands at the head of no segment yet */
     _Atomic uint64_t losses_generation;
 
     struct cg_gap gaps[CG_GAPS_MAX]; /* holes between segments, by index; made by recovery */
@@ -165,6 +166,13 @@ struct cg_spool {
     pthread_mutex_t save_lock; /* one saver of positions at a time; taken before `lock` */
 };
 
+/* --- spool.c --- */
+
+/* Nothing is opened yet; NULL without memory. */
+struct cg_spool *cg_spool_new(const struct cg_spool_config *config);
+/* Frees what there is; the committer does not run. */
+void cg_spool_free(struct cg_spool *spool);
+
 /* --- segments.c: append_lock held, lock not --- */
 
 /* Makes sure there is a current segment with room for a record of `bytes`. */
@@ -176,6 +184,9 @@ struct cg_segment *cg_spool_unlist_first(struct cg_spool *spool);
 void cg_spool_set_aside(struct cg_spool *spool, struct cg_segment *segment);
 /* Takes segments that every reader has passed out of the list. */
 void cg_spool_retire_passed(struct cg_spool *spool);
+/* Begins a segment for the sake of its head, right after recovery, if there is room for it. Nothing
+ * is given up for it. */
+void cg_spool_begin_head(struct cg_spool *spool);
 /* Adds a segment behind the others; also sets its base. */
 CG_MUST_USE bool cg_spool_add_segment(struct cg_spool *spool, struct cg_segment *segment,
                                       struct cg_error *err);

@@ -58,6 +58,23 @@ bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_reason reason, 
     return true;
 }
 
+/* What can be told together is told as one. */
+static void join_untold(struct cg_losses *losses)
+{
+    for (size_t i = 0; i < losses->count; i++) {
+        struct cg_loss_range *range = &losses->ranges[i];
+        for (size_t k = losses->count; range->state == CG_LOSS_UNTOLD && k > i + 1; k--) {
+            const struct cg_loss_range *other = &losses->ranges[k - 1];
+            if (other->state == CG_LOSS_UNTOLD && other->reason == range->reason &&
+                other->first <= range->last + 1 && range->first <= other->last + 1) {
+                join(range, other);
+                remove_at(losses, k - 1);
+                k = losses->count + 1; /* it may touch others now */
+            }
+        }
+    }
+}
+
 size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses)
 {
     size_t count = 0;
@@ -65,6 +82,9 @@ size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses
         if (losses->ranges[i].state == CG_LOSS_TAKEN) {
             return 0;
         }
+    }
+    if (losses != NULL) {
+        join_untold(losses);
     }
     for (size_t i = 0; losses != NULL && i < losses->count; i++) {
         struct cg_loss_range *range = &losses->ranges[i];

@@ -107,7 +107,9 @@ static void put_aside(struct cg_spool *spool, uint64_t first_index, uint64_t end
     char name[CG_SEGMENT_NAME_BYTES];
     struct cg_spool_notice notice = {.kind = CG_SPOOL_SEGMENT_DAMAGED, .first = first_index};
     cg_segment_name(first_index, name);
-    rename_aside(spool, name, notice.name, sizeof(notice.name));
+    if (!spool->place.read_only) {
+        rename_aside(spool, name, notice.name, sizeof(notice.name));
+    }
     if (end_index == 0) {
         end_index = first_index + spool->bytes_max / CG_RECORD_HEADER_BYTES + 1;
         spool->next_index = end_index;
@@ -161,7 +163,9 @@ static bool take_up(struct cg_spool *spool, const struct found *found,
             }
             break;
         case CG_SEGMENT_UNBORN:
-            (void)unlinkat(spool->place.dir_fd, name, 0);
+            if (!spool->place.read_only) {
+                (void)unlinkat(spool->place.dir_fd, name, 0);
+            }
             break;
         case CG_SEGMENT_DAMAGED:
             last = i + 1 == found->count;
@@ -336,7 +340,7 @@ static void finish_newest(struct cg_spool *spool, const struct passage *passage,
         bool known = pread(newest->fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header);
         newest->end = newest->synced_end = passage->end;
         recovery->torn_bytes = torn_bytes(newest, known ? header.size : newest->size);
-        if (ftruncate(newest->fd, (off_t)newest->end) == 0) {
+        if (!spool->place.read_only && ftruncate(newest->fd, (off_t)newest->end) == 0) {
             newest->size = newest->end;
         }
     }
@@ -347,7 +351,12 @@ static void finish_newest(struct cg_spool *spool, const struct passage *passage,
     if (newest->end_index == newest->first_index) {
         spool->segment_count--;
         spool->end_bytes = newest->base;
-        cg_segment_remove(&spool->place, newest);
+        spool->head_due = true;
+        if (spool->place.read_only) {
+            cg_segment_free(newest);
+        } else {
+            cg_segment_remove(&spool->place, newest);
+        }
     } else {
         (void)close(cg_steal_fd(&newest->fd));
     }
@@ -408,6 +417,7 @@ static void skip_numbers(struct cg_spool *spool, struct cg_spool_recovery *recov
     if (!spool->unsure) {
         return;
     }
+    spool->head_due = true;
     recovery->skipped_runs = spool->runs.count;
     cg_runs_visit(&spool->runs, skip_numbers_of, spool);
     cg_spool_more_losses(spool);
@@ -436,7 +446,9 @@ bool cg_spool_recover(struct cg_spool *spool, struct cg_spool_recovery *ret_reco
             suspect(spool, true); /* what was delivered is not here any more */
             spool->next_index = passed;
         }
-        skip_numbers(spool, &recovery);
+        if (!spool->place.read_only) {
+            skip_numbers(spool, &recovery);
+        }
     }
     recovery.next_index = spool->next_index;
     recovery.first_index =

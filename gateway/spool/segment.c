@@ -243,7 +243,8 @@ enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint6
                                      struct cg_segment_header *ret_header, struct cg_error *err)
 {
     cg_auto_close int fd = -1;
-    if (!open_file(place, first_index, O_RDWR | O_NONBLOCK, &fd, err)) {
+    int flags = (place->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+    if (!open_file(place, first_index, flags, &fd, err)) {
         /* A link or a directory under such a name is not ours; a bad sector under it is damage. */
         return errno == EIO || errno == ELOOP || errno == EISDIR || errno == ENXIO
                    ? CG_SEGMENT_DAMAGED

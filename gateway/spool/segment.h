@@ -52,7 +52,8 @@ struct cg_segment {
 
 /* Where segments are made, and what their headers say. */
 struct cg_segment_place {
-    int dir_fd; /* -1: in memory */
+    int dir_fd;     /* -1: in memory */
+    bool read_only; /* somebody else's: nothing is changed (view.c) */
     uint64_t size;
     uint8_t instance[CG_UUID_BYTES];
     uint8_t boot_id[CG_UUID_BYTES];

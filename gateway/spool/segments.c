@@ -289,6 +289,31 @@ static struct cg_segment *finish_current(struct cg_spool *spool)
     return current;
 }
 
+/* The new segment takes records from here on. */
+static bool begin(struct cg_spool *spool, struct cg_segment *segment, struct cg_error *err)
+{
+    if (!write_head(spool, segment, err) || !cg_spool_add_segment(spool, segment, err)) {
+        cg_segment_remove(&spool->place, segment);
+        return false;
+    }
+    pthread_mutex_lock(&spool->lock);
+    spool->current = segment;
+    spool->rotate_wanted = spool->head_due = false;
+    spool->dir_dirty = true;
+    pthread_mutex_unlock(&spool->lock);
+    cg_spool_write_gaps(spool);
+    return true;
+}
+
+void cg_spool_begin_head(struct cg_spool *spool)
+{
+    struct cg_segment *segment = NULL;
+    /* Without it a second crash before the first event would forget what this start has found. */
+    (void)!(may_grow(spool, NULL) &&
+            cg_segment_create(&spool->place, spool->next_index, &segment, NULL) &&
+            begin(spool, segment, NULL));
+}
+
 enum cg_append cg_spool_make_room(struct cg_spool *spool, size_t bytes, struct cg_error *err)
 {
     pthread_mutex_lock(&spool->lock);
@@ -307,17 +332,7 @@ enum cg_append cg_spool_make_room(struct cg_spool *spool, size_t bytes, struct c
     if (obtained != CG_APPEND_DONE) {
         return obtained;
     }
-    if (!write_head(spool, segment, err) || !cg_spool_add_segment(spool, segment, err)) {
-        cg_segment_remove(&spool->place, segment);
-        return CG_APPEND_FAILED;
-    }
-    pthread_mutex_lock(&spool->lock);
-    spool->current = segment;
-    spool->rotate_wanted = false;
-    spool->dir_dirty = true;
-    pthread_mutex_unlock(&spool->lock);
-    cg_spool_write_gaps(spool);
-    return CG_APPEND_DONE;
+    return begin(spool, segment, err) ? CG_APPEND_DONE : CG_APPEND_FAILED;
 }
 
 /* Whether an internal record may be written behind the others. */

@@ -78,8 +78,7 @@ static void read_boot_id(uint8_t *ret_id)
     }
 }
 
-/* Frees what there is; the committer does not run. */
-static void free_spool(struct cg_spool *spool)
+void cg_spool_free(struct cg_spool *spool)
 {
     for (size_t i = 0; i < spool->segment_count; i++) {
         cg_segment_free(spool->segments[i]);
@@ -103,7 +102,7 @@ static void free_spool(struct cg_spool *spool)
     free(spool);
 }
 
-static struct cg_spool *new_spool(const struct cg_spool_config *config)
+struct cg_spool *cg_spool_new(const struct cg_spool_config *config)
 {
     struct cg_spool *spool = calloc(1, sizeof(*spool));
     pthread_condattr_t attributes;
@@ -137,7 +136,7 @@ static struct cg_spool *new_spool(const struct cg_spool_config *config)
 bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_spool,
                    struct cg_spool_recovery *ret_recovery, struct cg_error *err)
 {
-    struct cg_spool *spool = new_spool(config);
+    struct cg_spool *spool = cg_spool_new(config);
     if (spool == NULL) {
         return cg_error_set(err, "no memory for the spool");
     }
@@ -151,10 +150,14 @@ bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_s
     bool ok = getrandom(spool->place.instance, CG_UUID_BYTES, 0) == CG_UUID_BYTES ||
               cg_error_errno(err, errno, "random bytes");
     ok = ok && (config->dir == NULL || open_dirs(spool, config->dir, err)) &&
-         cg_spool_recover(spool, &recovery, err) && cg_committer_start(spool, err);
+         cg_spool_recover(spool, &recovery, err);
+    if (ok && spool->head_due) {
+        cg_spool_begin_head(spool);
+    }
+    ok = ok && cg_committer_start(spool, err);
     if (!ok) {
         cg_error_context(err, "spool %s", config->dir != NULL ? config->dir : "in memory");
-        free_spool(spool);
+        cg_spool_free(spool);
         return false;
     }
     *ret_recovery = recovery;
@@ -165,7 +168,7 @@ bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_s
 /* Whether the disk has all there is. */
 static bool sync_the_rest(const struct cg_spool *spool)
 {
-    if (spool->config.sync == CG_SPOOL_SYNC_NEVER || spool->unsynced) {
+    if (spool->config.sync == CG_SPOOL_SYNC_NEVER || spool->unsynced || spool->head_due) {
         return false;
     }
     for (size_t i = 0; i < spool->segment_count; i++) {
@@ -190,7 +193,7 @@ void cg_spool_close(struct cg_spool *spool)
             cg_clean_mark_leave(spool->dir_fd, spool->next_index);
         }
     }
-    free_spool(spool);
+    cg_spool_free(spool);
 }
 
 /* --- runs --- */
