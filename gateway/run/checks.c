@@ -304,7 +304,8 @@ static bool quota_bytes(struct cg_bytes text, uint64_t bytes_max, uint64_t *ret_
             percent > 100) {
             return false;
         }
-        *ret_bytes = percent == 100 ? 0 : bytes_max / 100 * percent;
+        *ret_bytes =
+            percent == 100 ? 0 : bytes_max / 100 * percent + bytes_max % 100 * percent / 100;
         return true;
     }
     return cg_value_size(text, ret_bytes) && *ret_bytes > 0;

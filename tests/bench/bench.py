@@ -171,7 +171,8 @@ def bench_idle(build, count):
     # The tail of the spool is bounded and belongs to no cell: filled first. Only if nothing is
     # delivered is it as full at one time as at another.
     tail_events = 60000
-    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"}}
+    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"},
+              "spool": {"cell_share": "64MiB"}}
 
     def fill(gateway):
         gateway.send(1, tail_events)
@@ -205,7 +206,7 @@ def bench_dead_collector(build, total):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"  # bound, but nobody listens
-        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB"},
+        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB", "cell_share": "4GiB"},
                   "exporters": [http_exporter(url)], "shutdown": {"drain": "0s"}}
         with running(build / "cellgate", config) as gateway:
             sizes = []
