@@ -113,6 +113,15 @@ void cg_losses_told(struct cg_losses *losses, uint64_t index)
     }
 }
 
+void cg_losses_untake(struct cg_losses *losses)
+{
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == CG_LOSS_TAKEN) {
+            losses->ranges[i].state = CG_LOSS_UNTOLD;
+        }
+    }
+}
+
 void cg_losses_untell(struct cg_losses *losses, uint64_t index)
 {
     for (size_t i = 0; losses != NULL && i < losses->count; i++) {

@@ -36,6 +36,8 @@ CG_MUST_USE bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_rea
 size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses);
 /* The event of that index tells what was taken; all, if nothing was (after a restart). */
 void cg_losses_told(struct cg_losses *losses, uint64_t index);
+/* Whoever had taken what is not told yet is gone: it is untold. */
+void cg_losses_untake(struct cg_losses *losses);
 /* The event of that index is lost itself. */
 void cg_losses_untell(struct cg_losses *losses, uint64_t index);
 /* Every reader has acknowledged what lies below `wanted_index`. */

@@ -362,6 +362,13 @@ static void finish_newest(struct cg_spool *spool, const struct passage *passage,
     }
 }
 
+/* Those who were about to tell of losses ended with their process. */
+static void untake(void *context, struct cg_spool_run *run)
+{
+    (void)context;
+    cg_losses_untake(run->losses);
+}
+
 static bool read_newest(struct cg_spool *spool, struct cg_spool_recovery *recovery,
                         struct cg_error *err)
 {
@@ -383,6 +390,7 @@ static bool read_newest(struct cg_spool *spool, struct cg_spool_recovery *recove
         }
         suspect(spool, !passage.whole);
     }
+    cg_runs_visit(&spool->runs, untake, NULL);
     finish_newest(spool, &passage, recovery);
     return true;
 }

@@ -103,6 +103,17 @@ START_TEST(too_many_ranges_are_joined_so_that_each_number_keeps_its_name)
 }
 END_TEST
 
+START_TEST(what_was_taken_by_somebody_who_is_gone_is_handed_out_again)
+{
+    add(CG_SPOOL_LOSS_OVERFLOW, 1, 2);
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 1);
+    add(CG_SPOOL_LOSS_OVERFLOW, 3, 4);
+    cg_losses_untake(losses);
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 1);
+    check_taken(0, CG_SPOOL_LOSS_OVERFLOW, 1, 4);
+}
+END_TEST
+
 START_TEST(a_run_without_losses_has_nothing_to_tell)
 {
     cg_losses_told(NULL, 1);
@@ -122,6 +133,7 @@ int main(void)
     tcase_add_test(tcase, a_range_is_told_again_when_the_event_that_told_it_is_lost);
     tcase_add_test(tcase, a_range_is_forgotten_when_every_reader_has_passed_the_event_that_told_it);
     tcase_add_test(tcase, too_many_ranges_are_joined_so_that_each_number_keeps_its_name);
+    tcase_add_test(tcase, what_was_taken_by_somebody_who_is_gone_is_handed_out_again);
     tcase_add_test(tcase, a_run_without_losses_has_nothing_to_tell);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
