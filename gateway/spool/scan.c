@@ -53,7 +53,8 @@ uint64_t cg_scan_skip(struct cg_scan *scan)
     uint64_t place = cg_scan_place(scan);
     uint64_t behind = place - place % CG_SCAN_PAGE_BYTES + CG_SCAN_PAGE_BYTES;
     scan->offset = behind < scan->limit ? behind : scan->limit;
-    scan->low = scan->start = scan->end;
+    /* A read that broke off may have left the end between two records' places. */
+    scan->low = scan->start = scan->end = (scan->end + 7) & ~(size_t)7;
     return scan->offset;
 }
 
