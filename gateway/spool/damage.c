@@ -1,6 +1,9 @@
 /* damage.c - what is missing: remembered, counted once, and told. */
 #include "spool/internal.h"
 
+#include <errno.h>
+#include <stdio.h>
+
 void cg_spool_notify(struct cg_spool *spool, const struct cg_spool_notice *notice)
 {
     if (spool->config.notice == NULL) {
@@ -86,4 +89,60 @@ void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end)
                                                      .first = first,
                                                      .last = end - 1,
                                                      .count = count});
+}
+
+void cg_spool_count_lost(struct cg_spool_reader *reader, uint64_t first_index, uint64_t count)
+{
+    struct cg_spool *spool = reader->spool;
+    if (count == 0) {
+        return;
+    }
+    pthread_mutex_lock(&spool->lock);
+    /* Where the position has moved on, the segment was given up meanwhile, and was counted there.
+     */
+    if (reader->position.index <= first_index + count) {
+        cg_spool_count_damage(spool, first_index, first_index + count);
+    }
+    pthread_mutex_unlock(&spool->lock);
+}
+
+/* --- places that cannot be read --- */
+
+bool cg_spool_give_up(struct cg_spool_reader *reader, uint64_t segment, uint64_t offset,
+                      const struct cg_error *why)
+{
+    struct cg_unreadable *place = &reader->unreadable;
+    if (place->segment != segment || place->offset != offset) {
+        *place = (struct cg_unreadable){.segment = segment, .offset = offset};
+    }
+    if (++place->tries < CG_SPOOL_READ_TRIES_MAX) {
+        return false;
+    }
+    if (place->tries == CG_SPOOL_READ_TRIES_MAX) {
+        struct cg_spool_notice notice = {.kind = CG_SPOOL_UNREADABLE,
+                                         .first = reader->cursor.index};
+        (void)snprintf(notice.name, sizeof(notice.name), "%s", reader->name);
+        (void)snprintf(notice.text, sizeof(notice.text), "%s", why->text);
+        pthread_mutex_lock(&reader->spool->lock);
+        cg_spool_notify(reader->spool, &notice);
+        pthread_mutex_unlock(&reader->spool->lock);
+        cg_metric_add(CG_SERIES_spool_damage_unreadable, 1);
+    }
+    return true;
+}
+
+bool cg_spool_pass_unreadable(struct cg_spool_reader *reader, const struct cg_error *why)
+{
+    struct cg_scan *scan = &reader->scan;
+    if (scan->failure != EIO ||
+        !cg_spool_give_up(reader, reader->scan_segment, cg_scan_place(scan), why)) {
+        return false;
+    }
+    reader->cursor.offset = reader->unreadable.offset = cg_scan_skip(scan);
+    pthread_mutex_lock(&reader->spool->lock);
+    if (reader->position.index <= reader->cursor.index) {
+        reader->position = reader->cursor; /* so that the next peek does not begin there again */
+    }
+    pthread_mutex_unlock(&reader->spool->lock);
+    return true;
 }

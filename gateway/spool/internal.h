@@ -215,6 +215,15 @@ void cg_spool_add_gap(struct cg_spool *spool, uint64_t first, uint64_t end, bool
 /* A reader has found the events [first, end) missing: counts and tells, once. */
 void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end);
 
+/* The same, on the reader's thread; lock not held. */
+void cg_spool_count_lost(struct cg_spool_reader *reader, uint64_t first_index, uint64_t count);
+/* Whether the place has been tried often enough to be given up. What follows on one that was given
+ * up needs no more tries: a bad stretch of a disk is passed in one go. lock not held. */
+bool cg_spool_give_up(struct cg_spool_reader *reader, uint64_t segment, uint64_t offset,
+                      const struct cg_error *why);
+/* After a read of the file has failed. True: go on, behind the place. lock not held. */
+bool cg_spool_pass_unreadable(struct cg_spool_reader *reader, const struct cg_error *why);
+
 /* --- clean.c --- */
 
 /* Whether the last process that had the spool ended with everything on disk, up to `next_index`;

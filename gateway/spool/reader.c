@@ -265,65 +265,6 @@ static bool add_event(struct cg_spool_reader *reader, const struct limits *limit
     return true;
 }
 
-/* Counts losses once, however many readers pass the place. */
-static void count_lost(struct cg_spool_reader *reader, uint64_t first_index, uint64_t count)
-{
-    struct cg_spool *spool = reader->spool;
-    if (count == 0) {
-        return;
-    }
-    pthread_mutex_lock(&spool->lock);
-    /* Where the position has moved on, the segment was given up meanwhile, and was counted there.
-     */
-    if (reader->position.index <= first_index + count) {
-        cg_spool_count_damage(spool, first_index, first_index + count);
-    }
-    pthread_mutex_unlock(&spool->lock);
-}
-
-/* --- places that cannot be read --- */
-
-/* Whether the place has been tried often enough to be given up. What follows on one that was given
- * up needs no more tries: a bad stretch of a disk is passed in one go. */
-static bool give_up(struct cg_spool_reader *reader, uint64_t segment, uint64_t offset,
-                    const struct cg_error *why)
-{
-    struct cg_unreadable *place = &reader->unreadable;
-    if (place->segment != segment || place->offset != offset) {
-        *place = (struct cg_unreadable){.segment = segment, .offset = offset};
-    }
-    if (++place->tries < CG_SPOOL_READ_TRIES_MAX) {
-        return false;
-    }
-    if (place->tries == CG_SPOOL_READ_TRIES_MAX) {
-        struct cg_spool_notice notice = {.kind = CG_SPOOL_UNREADABLE,
-                                         .first = reader->cursor.index};
-        (void)snprintf(notice.name, sizeof(notice.name), "%s", reader->name);
-        (void)snprintf(notice.text, sizeof(notice.text), "%s", why->text);
-        pthread_mutex_lock(&reader->spool->lock);
-        cg_spool_notify(reader->spool, &notice);
-        pthread_mutex_unlock(&reader->spool->lock);
-        cg_metric_add(CG_SERIES_spool_damage_unreadable, 1);
-    }
-    return true;
-}
-
-/* After a read of the file has failed. True: go on, behind the place. */
-static bool pass_unreadable(struct cg_spool_reader *reader, const struct cg_error *why)
-{
-    struct cg_scan *scan = &reader->scan;
-    if (scan->failure != EIO || !give_up(reader, reader->scan_segment, cg_scan_place(scan), why)) {
-        return false;
-    }
-    reader->cursor.offset = reader->unreadable.offset = cg_scan_skip(scan);
-    pthread_mutex_lock(&reader->spool->lock);
-    if (reader->position.index <= reader->cursor.index) {
-        reader->position = reader->cursor; /* so that the next peek does not begin there again */
-    }
-    pthread_mutex_unlock(&reader->spool->lock);
-    return true;
-}
-
 enum source { SOURCE_NONE, SOURCE_TAIL, SOURCE_FILE, SOURCE_PASSED, SOURCE_FAILED };
 
 /* What trying again does not mend, when a file is opened. */
@@ -393,8 +334,8 @@ static enum source next_source(struct cg_spool_reader *reader, struct cg_extent 
     }
     pthread_mutex_unlock(&spool->lock);
     if (gone.end_index > 0 && reader->batch.count == 0 &&
-        give_up(reader, gone.first_index, 0, err)) {
-        count_lost(reader, cursor->index, gone.end_index - cursor->index);
+        cg_spool_give_up(reader, gone.first_index, 0, err)) {
+        cg_spool_count_lost(reader, cursor->index, gone.end_index - cursor->index);
         cursor->index = gone.end_index;
         cursor->offset = gone.end;
         return SOURCE_PASSED;
@@ -461,20 +402,20 @@ static bool take_from_file(struct cg_spool_reader *reader, const struct limits *
             cg_scan_compact(scan);
             continue;
         case CG_SCAN_FAILED:
-            if (reader->batch.count == 0 && pass_unreadable(reader, err)) {
+            if (reader->batch.count == 0 && cg_spool_pass_unreadable(reader, err)) {
                 continue;
             }
             *ret_failed = true;
             return false;
         case CG_SCAN_END:
-            count_lost(reader, expected, lost);
+            cg_spool_count_lost(reader, expected, lost);
             cursor->index = scan->end_index;
             cursor->offset = scan->offset;
             return true;
         case CG_SCAN_RECORD:
             break;
         }
-        count_lost(reader, expected, lost);
+        cg_spool_count_lost(reader, expected, lost);
         if (cg_record_is_event(record)) {
             size_t bytes = cg_record_bytes(record->len);
             if (piece->data == NULL) {
