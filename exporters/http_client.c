@@ -4,6 +4,7 @@
 #include "cellgate/clock.h"
 #include "exporters/http_body.h"
 #include "exporters/http_headers.h"
+#include "exporters/http_url.h"
 #include "exporters/resolve.h"
 #include "exporters/token_file.h"
 
@@ -26,6 +27,7 @@ enum {
 
 struct cg_http_client {
     const struct cg_http_client_config *config;
+    char *url; /* the configured one, its path filled in */
     char *user_agent;
     bool is_tls;
     struct cg_token_file *token; /* NULL: none */
@@ -181,8 +183,9 @@ static bool init_client(struct cg_http_client *client, const struct cg_http_clie
     cg_http_intake_init(&client->intake, params->answer_kept_bytes_max);
     client->user_agent = strdup(params->user_agent);
     auto_url CURLU *url = parse_url(params->config->url);
-    if (client->user_agent == NULL || url == NULL || !url_scheme(url, &client->is_tls) ||
-        !make_handles(client)) {
+    client->url = cg_http_url_complete(params->config->url, params->default_path);
+    if (client->user_agent == NULL || client->url == NULL || url == NULL ||
+        !url_scheme(url, &client->is_tls) || !make_handles(client)) {
         return cg_error_set(err, "no memory for an HTTP client");
     }
     return init_files(client, err);
@@ -219,6 +222,7 @@ void cg_http_client_free(struct cg_http_client *client)
         free(client->token);
     }
     cg_http_intake_fini(&client->intake);
+    free(client->url);
     free(client->user_agent);
     cg_cleanup_close(&client->cancel_fd);
     free(client);
@@ -347,7 +351,7 @@ static bool set_connection_options(struct cg_http_client *client)
     const struct cg_http_client_config *config = client->config;
     bool is_clear_2 = config->version == CG_HTTP_VERSION_2 && !client->is_tls;
     bool good = true;
-    SET(CURLOPT_URL, config->url);
+    SET(CURLOPT_URL, client->url);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NOSIGNAL, 1L);
@@ -450,15 +454,6 @@ static bool verdict_set(struct cg_verdict *verdict, enum cg_verdict_kind kind, c
     return false;
 }
 
-/* With TLS 1.3 the destination refuses our certificate after the handshake is done for us, so that
- * libcurl reports a failed read and only the alert's name tells. */
-static bool is_certificate_alert(const char *text)
-{
-    return strstr(text, "alert") != NULL &&
-           (strstr(text, "certificate") != NULL || strstr(text, "unknown ca") != NULL ||
-            strstr(text, "access denied") != NULL);
-}
-
 static bool is_unknown_host(struct cg_http_client *client)
 {
     auto_url CURLU *url = parse_url(client->config->url);
@@ -500,7 +495,7 @@ static enum cg_verdict_kind verdict_of_failure(struct cg_http_client *client, CU
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-        return is_certificate_alert(client->error_text) || is_proxy_refusal(client)
+        return cg_tls_is_certificate_alert(client->error_text) || is_proxy_refusal(client)
                    ? CG_VERDICT_CONFIG
                    : CG_VERDICT_BACKOFF;
     default:
@@ -588,8 +583,8 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
 const char *cg_http_client_header(struct cg_http_client *client, const char *name)
 {
     struct curl_header *header = NULL;
-    if (curl_easy_header(client->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ||
-        curl_easy_header(client->easy, name, 0, CURLH_TRAILER, -1, &header) == CURLHE_OK) {
+    if (curl_easy_header(client->easy, name, 0, CURLH_TRAILER, -1, &header) == CURLHE_OK ||
+        curl_easy_header(client->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
         return header->value;
     }
     return NULL;

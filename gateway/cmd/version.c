@@ -9,6 +9,9 @@
 #include <getopt.h>
 #include <microhttpd.h>
 #include <openssl/crypto.h>
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+#include <protobuf-c/protobuf-c.h>
+#endif
 #include <sodium.h>
 #include <stdio.h>
 #include <yaml.h>
@@ -38,6 +41,9 @@ static size_t list_libraries(struct library libraries[LIBRARIES_MAX])
         {"libyaml", yaml_get_version_string()},
         {"zlib", zlibVersion()},
         {"libzstd", ZSTD_versionString()},
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+        {"protobuf-c", protobuf_c_version()},
+#endif
     };
     _Static_assert(sizeof(list) <= LIBRARIES_MAX * sizeof(list[0]), "more libraries than expected");
     memcpy(libraries, list, sizeof(list));
