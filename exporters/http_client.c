@@ -39,7 +39,9 @@ struct cg_http_client {
     atomic_bool reopen;
     _Atomic uint64_t certificate_expiry_s;
 
-    /* Of the request in progress. */
+    /* Of the request in progress, or of the last one. */
+    bool sent; /* it got as far as the network */
+    bool worn; /* the connection may be dead; over HTTP/2 libcurl keeps it behind a timeout */
     struct cg_http_body body;
     struct cg_http_intake intake; /* of its answer */
     char error_text[CURL_ERROR_SIZE];
@@ -526,9 +528,10 @@ static bool take_up_changes(struct cg_http_client *client, struct cg_verdict *re
             return verdict_set(ret_verdict, CG_VERDICT_CONFIG, err.text);
         }
         atomic_store(&client->certificate_expiry_s, expiry_s);
-        drop_handles(client);
+        client->worn = true;
     }
-    if (client->easy == NULL || client->multi == NULL) {
+    if (client->worn || client->easy == NULL || client->multi == NULL) {
+        client->worn = false;
         drop_handles(client);
         if (!make_handles(client)) {
             return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "no memory for an HTTP client");
@@ -551,6 +554,7 @@ static void begin_request(struct cg_http_client *client, const struct cg_http_re
 bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_request *request,
                          struct cg_http_answer *ret_answer, struct cg_verdict *ret_verdict)
 {
+    client->sent = false;
     if (atomic_load(&client->cancelled)) {
         return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "cancelled");
     }
@@ -565,6 +569,7 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
         return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "no memory for a request");
     }
     CURLcode code = transfer(client);
+    client->sent = true;
     if (code == CURLE_WRITE_ERROR && client->intake.body_too_long) {
         code = CURLE_OK; /* our own limit: the status was there before the body */
     }
@@ -573,7 +578,8 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
     }
     long status = 0;
     (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (code != CURLE_OK) {
+    client->worn = code != CURLE_OK;
+    if (client->worn) {
         return fail(client, code, ret_verdict);
     }
     *ret_answer = cg_http_intake_take(&client->intake, (int)status);
@@ -583,6 +589,9 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
 const char *cg_http_client_header(struct cg_http_client *client, const char *name)
 {
     struct curl_header *header = NULL;
+    if (!client->sent) { /* what is there belongs to a request before */
+        return NULL;
+    }
     if (curl_easy_header(client->easy, name, 0, CURLH_TRAILER, -1, &header) == CURLHE_OK ||
         curl_easy_header(client->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
         return header->value;

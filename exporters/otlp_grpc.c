@@ -27,6 +27,7 @@ enum {
     BATCH_BYTES_DEFAULT = 1024 * 1024,
     MESSAGE_BYTES_MIN = 256 * 1024, /* any one event fits */
     MESSAGE_BYTES_MAX = 64 * 1024 * 1024,
+    HTTP_OK = 200,
 };
 
 struct config {
@@ -164,18 +165,23 @@ static void call(struct exporter *exporter, const struct cg_bytes *pieces, size_
         .pieces = pieces,
         .piece_count = count,
     };
-    struct cg_http_answer answer;
-    if (!cg_http_client_post(exporter->client, &request, &answer, ret_verdict)) {
+    struct cg_http_answer answer = {.body_whole = true};
+    bool answered = cg_http_client_post(exporter->client, &request, &answer, ret_verdict);
+    const char *status = cg_http_client_header(exporter->client, "grpc-status");
+    if (!answered && (status == NULL || strcmp(status, "0") == 0)) {
         return;
     }
+    /* A server that refuses a message before it has read it all resets the stream behind its
+     * trailers, which libcurl takes for a failure; the refusal was heard all the same. */
     const struct cg_grpc_answer grpc = {
-        .http_status = answer.status,
+        .http_status = answered ? answer.status : HTTP_OK,
         .retry_after = answer.retry_after,
-        .status = cg_http_client_header(exporter->client, "grpc-status"),
+        .status = status,
         .message = cg_http_client_header(exporter->client, "grpc-message"),
         .details = cg_http_client_header(exporter->client, "grpc-status-details-bin"),
         .body = answer.body_whole ? answer.body : CG_BYTES(""),
     };
+    *ret_verdict = (struct cg_verdict){0};
     cg_grpc_verdict(exporter->reader, &grpc, cg_clock_realtime(&cg_clock_system), ret_verdict);
 }
 

@@ -88,19 +88,20 @@ class Status:
 
 @dataclasses.dataclass
 class Call:
+    peer: str
     metadata: dict
     time_remaining: float
     records: list
 
 
 class GrpcCollector(logs_service_pb2_grpc.LogsServiceServicer):
-    def __init__(self, *, cert_file=None, key_file=None, client_ca=None):
+    def __init__(self, *, cert_file=None, key_file=None, client_ca=None, options=()):
         self.calls = []
         self.records = []
         self.policy = lambda records: None
         self._script = []
         self._changed = threading.Condition()
-        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        self._server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
         logs_service_pb2_grpc.add_LogsServiceServicer_to_server(self, self._server)
         if cert_file:
             read = [open(path, "rb").read() for path in (key_file, cert_file)]
@@ -137,7 +138,7 @@ class GrpcCollector(logs_service_pb2_grpc.LogsServiceServicer):
         records = records_of(request)
         metadata = dict(context.invocation_metadata())
         with self._changed:
-            self.calls.append(Call(metadata, context.time_remaining(), records))
+            self.calls.append(Call(context.peer(), metadata, context.time_remaining(), records))
             status = self._script.pop(0) if self._script else self.policy(records) or Status()
             if status.code == 0:
                 self.records.extend(records)
