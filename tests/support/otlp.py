@@ -27,7 +27,9 @@ def plain(value):
 
 
 class Record:
-    """One log record as it arrived."""
+    """One log record as it arrived; `resource` and `scope` are plain, and shared among many."""
+
+    __slots__ = ("text", "attributes", "time_ns", "observed_ns", "severity", "resource", "scope")
 
     def __init__(self, record, resource, scope):
         self.text = record.body.string_value
@@ -36,14 +38,18 @@ class Record:
         self.time_ns = record.time_unix_nano
         self.observed_ns = record.observed_time_unix_nano
         self.severity = (record.severity_number, record.severity_text)
-        self.resource = {pair.key: plain(pair.value) for pair in resource.attributes}
-        self.scope = (scope.name, scope.version)
+        self.resource = resource
+        self.scope = scope
 
 
 def records_of(request):
-    return [Record(record, logs.resource, scoped.scope)
-            for logs in request.resource_logs for scoped in logs.scope_logs
-            for record in scoped.log_records]  # fmt: skip
+    records = []
+    for logs in request.resource_logs:
+        resource = {pair.key: plain(pair.value) for pair in logs.resource.attributes}
+        for scoped in logs.scope_logs:
+            scope = (scoped.scope.name, scoped.scope.version)
+            records += [Record(record, resource, scope) for record in scoped.log_records]
+    return records
 
 
 def response(rejected=0, message=""):
