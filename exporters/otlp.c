@@ -81,7 +81,8 @@ static bool append_resource(struct cg_buf *out, const char *instance_id,
         pairs[i].value = &values[i];
         attributes[i] = &pairs[i];
     }
-    Cg__Otlp__Resource resource = CG__OTLP__RESOURCE__INIT;
+    Cg__Otlp__Resource resource;
+    cg__otlp__resource__init(&resource);
     resource.n_attributes = COUNT;
     resource.attributes = attributes;
     return append_field(out, TAG_RESOURCE_LOGS_RESOURCE, &resource.base);
@@ -89,7 +90,8 @@ static bool append_resource(struct cg_buf *out, const char *instance_id,
 
 static bool append_scope(struct cg_buf *out, const struct cg_exporter_env *env)
 {
-    Cg__Otlp__InstrumentationScope scope = CG__OTLP__INSTRUMENTATION_SCOPE__INIT;
+    Cg__Otlp__InstrumentationScope scope;
+    cg__otlp__instrumentation_scope__init(&scope);
     scope.name = borrow("cellgate");
     scope.version = borrow(env->version);
     return append_field(out, TAG_SCOPE_LOGS_SCOPE, &scope.base);

@@ -30,8 +30,10 @@ static bool read_response(enum cg_otlp_encoding encoding, struct cg_bytes body)
 
 static struct cg_bytes pack_partial(int64_t rejected, const char *message)
 {
-    Cg__Otlp__ExportLogsPartialSuccess partial = CG__OTLP__EXPORT_LOGS_PARTIAL_SUCCESS__INIT;
-    Cg__Otlp__ExportLogsServiceResponse response = CG__OTLP__EXPORT_LOGS_SERVICE_RESPONSE__INIT;
+    Cg__Otlp__ExportLogsPartialSuccess partial;
+    cg__otlp__export_logs_partial_success__init(&partial);
+    Cg__Otlp__ExportLogsServiceResponse response;
+    cg__otlp__export_logs_service_response__init(&response);
     partial.rejected_log_records = rejected;
     partial.error_message = (char *)(uintptr_t)message;
     response.partial_success = &partial;
@@ -124,19 +126,24 @@ END_TEST
 static struct cg_bytes pack_status(const char *type_url, int64_t seconds, int32_t nanos)
 {
     static uint8_t info_bytes[64];
-    Cg__Rpc__Duration delay = CG__RPC__DURATION__INIT;
+    Cg__Rpc__Duration delay;
+    cg__rpc__duration__init(&delay);
     delay.seconds = seconds;
     delay.nanos = nanos;
-    Cg__Rpc__RetryInfo info = CG__RPC__RETRY_INFO__INIT;
+    Cg__Rpc__RetryInfo info;
+    cg__rpc__retry_info__init(&info);
     info.retry_delay = &delay;
-    Cg__Rpc__Any other = CG__RPC__ANY__INIT;
+    Cg__Rpc__Any other;
+    cg__rpc__any__init(&other);
     other.type_url = (char *)(uintptr_t) "type.googleapis.com/google.rpc.ErrorInfo";
-    Cg__Rpc__Any detail = CG__RPC__ANY__INIT;
+    Cg__Rpc__Any detail;
+    cg__rpc__any__init(&detail);
     detail.type_url = (char *)(uintptr_t)type_url;
     detail.value.data = info_bytes;
     detail.value.len = cg__rpc__retry_info__pack(&info, info_bytes);
     Cg__Rpc__Any *details[] = {&other, &detail};
-    Cg__Rpc__Status status = CG__RPC__STATUS__INIT;
+    Cg__Rpc__Status status;
+    cg__rpc__status__init(&status);
     status.code = 14;
     status.message = (char *)(uintptr_t) "later";
     status.n_details = 2;
