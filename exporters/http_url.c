@@ -1,6 +1,6 @@
 #include "exporters/http_url.h"
 
-#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,13 +35,10 @@ char *cg_http_url_complete(const char *url, const char *default_path)
         return strdup(url);
     }
     size_t head_len = (size_t)(authority_end(url) - url);
-    size_t path_len = strlen(default_path);
-    size_t rest_len = strlen(rest);
-    char *whole = malloc(head_len + path_len + rest_len + 1);
+    size_t room = head_len + strlen(default_path) + strlen(rest) + 1;
+    char *whole = malloc(room);
     if (whole != NULL) {
-        memcpy(whole, url, head_len);
-        memcpy(whole + head_len, default_path, path_len);
-        memcpy(whole + head_len + path_len, rest, rest_len + 1);
+        (void)snprintf(whole, room, "%.*s%s%s", (int)head_len, url, default_path, rest);
     }
     return whole;
 }
