@@ -84,7 +84,7 @@ size_t cg_grpc_text_decode(const char *text, char *out, size_t max)
         int low = high >= 0 ? hex_digit(text[2]) : -1;
         if (low >= 0) {
             int c = high * 16 + low;
-            out[len++] = c == 0 ? '?' : (char)c;
+            out[len++] = (char)(c == 0 ? '?' : c);
             text += 3;
         } else {
             out[len++] = *text++;
