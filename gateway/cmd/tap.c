@@ -7,13 +7,14 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { TARGET_BYTES_MAX = 8192, SHOWN_LINE_BYTES_MAX = 8 << 20 };
+enum { TARGET_BYTES_MAX = 8192, OUT_BYTES_MAX = 16 << 20 /* what was read, escaped */ };
 
 struct request {
     const char *socket, *cell, *types, *limit;
@@ -53,8 +54,8 @@ static void note_signal(int signal)
     told_to_end = 1;
 }
 
-/* SIGINT and SIGTERM come only while waiting for events or for stdout, so that none falls between a
- * look at the flag and the wait. *ret_waiting is the mask to wait with. */
+/* SIGINT and SIGTERM come only in waits, so that none falls between a look at the flag and the
+ * wait. *ret_waiting is the mask to wait with. */
 static void catch_signals(sigset_t *ret_waiting)
 {
     static const int ending[] = {SIGINT, SIGTERM};
@@ -71,59 +72,73 @@ static void catch_signals(sigset_t *ret_waiting)
 
 /* --- lines --- */
 
-static bool print_line(struct cg_bytes line, bool escape, struct cg_buf *shown,
-                       struct cg_error *err)
+struct printing {
+    struct cg_control_stream stream;
+    const sigset_t *waiting;
+    bool escape;
+    struct cg_buf out; /* lines, of which … */
+    size_t written;    /* … so many bytes are */
+};
+
+/* Waits until a descriptor is ready. False: a signal came instead. */
+static bool wait_for(const struct printing *printing, int fd, short events)
 {
-    if (escape) {
-        cg_buf_clear(shown);
-        if (!cg_utf8_valid(line) || !cg_quote_append_json(shown, line)) {
-            return cg_error_set(err, "a line of the answer cannot be shown");
-        }
-        line = cg_buf_bytes(shown);
-    }
-    (void)fwrite(line.data, 1, line.len, stdout);
-    (void)putchar('\n');
-    return ferror(stdout) == 0 || cg_error_errno(err, errno, "write");
+    struct pollfd ready = {.fd = fd, .events = events};
+    return ppoll(&ready, 1, NULL, printing->waiting) > 0;
 }
 
-static bool print_lines(struct cg_control_stream *stream, bool escape, struct cg_buf *shown,
-                        struct cg_error *err)
+static bool take_lines(struct printing *printing, struct cg_error *err)
 {
     struct cg_bytes line;
-    while (cg_control_stream_line(stream, &line)) {
-        if (!print_line(line, escape, shown, err)) {
-            return false;
+    cg_buf_clear(&printing->out);
+    printing->written = 0;
+    while (cg_control_stream_line(&printing->stream, &line)) {
+        if (!cg_utf8_valid(line)) {
+            return cg_error_set(err, "a line of the answer is not UTF-8");
         }
+        if (printing->escape) {
+            cg_quote_append_json(&printing->out, line);
+        } else {
+            cg_buf_append(&printing->out, line);
+        }
+        cg_buf_append_char(&printing->out, '\n');
     }
-    return fflush(stdout) == 0 || cg_error_errno(err, errno, "write");
+    return !printing->out.failed || cg_error_set(err, "no memory for a line");
 }
 
-/* The same, but a signal ends it where stdout does not take the lines. */
-static bool print_until_told(struct cg_control_stream *stream, const sigset_t *waiting, bool escape,
-                             struct cg_buf *shown, struct cg_error *err)
+/* A pipe that is ready takes PIPE_BUF bytes without waiting, and waiting is for ppoll. */
+static bool write_lines(struct printing *printing, struct cg_error *err)
 {
-    sigset_t blocking;
-    (void)sigprocmask(SIG_SETMASK, waiting, &blocking);
-    bool printed = print_lines(stream, escape, shown, err);
-    (void)sigprocmask(SIG_SETMASK, &blocking, NULL);
-    return printed || told_to_end != 0;
+    while (printing->written < printing->out.len) {
+        size_t left = printing->out.len - printing->written;
+        if (!wait_for(printing, STDOUT_FILENO, POLLOUT)) {
+            if (told_to_end != 0) {
+                return true; /* nobody takes the rest */
+            }
+            continue;
+        }
+        ssize_t count = write(STDOUT_FILENO, printing->out.data + printing->written,
+                              left < PIPE_BUF ? left : PIPE_BUF);
+        if (count < 0 && errno != EINTR && errno != EAGAIN) {
+            return cg_error_errno(err, errno, "write");
+        }
+        printing->written += count > 0 ? (size_t)count : 0;
+    }
+    return true;
 }
 
 /* Until the stream ends or a signal comes. */
-static bool follow(struct cg_control_stream *stream, const sigset_t *waiting, bool escape,
-                   struct cg_error *err)
+static bool follow(struct printing *printing, struct cg_error *err)
 {
-    cg_auto_buf struct cg_buf shown;
-    cg_buf_init(&shown, SHOWN_LINE_BYTES_MAX);
+    struct cg_control_stream *stream = &printing->stream;
     for (;;) {
-        if (!print_until_told(stream, waiting, escape, &shown, err)) {
+        if (!take_lines(printing, err) || !write_lines(printing, err)) {
             return false;
         }
         if (told_to_end != 0 || stream->ended) {
             return true;
         }
-        struct pollfd readable = {.fd = stream->fd, .events = POLLIN};
-        if (ppoll(&readable, 1, NULL, waiting) > 0 && !cg_control_stream_read(stream, err)) {
+        if (wait_for(printing, stream->fd, POLLIN) && !cg_control_stream_read(stream, err)) {
             return false;
         }
     }
@@ -142,9 +157,12 @@ static void append_argument(struct cg_buf *target, const char *key, const char *
 
 static int tap(const struct request *request)
 {
-    struct cg_control_stream stream;
     struct cg_error err = {0};
     sigset_t waiting;
+    struct printing printing = {
+        .waiting = &waiting,
+        .escape = !request->raw && isatty(STDOUT_FILENO) == 1,
+    };
     cg_auto_buf struct cg_buf target;
     cg_buf_init(&target, TARGET_BYTES_MAX);
     cg_buf_append_str(&target, "/v1/tap");
@@ -156,10 +174,12 @@ static int tap(const struct request *request)
         (void)fputs("cellgate tap: the patterns are too long\n", stderr);
         return CG_EXIT_USAGE;
     }
+    cg_buf_init(&printing.out, OUT_BYTES_MAX);
     catch_signals(&waiting);
-    bool good = cg_control_stream_open(&stream, request->socket, text, &err) &&
-                follow(&stream, &waiting, !request->raw && isatty(STDOUT_FILENO) == 1, &err);
-    cg_control_stream_close(&stream);
+    bool good = cg_control_stream_open(&printing.stream, request->socket, text, &err) &&
+                follow(&printing, &err);
+    cg_control_stream_close(&printing.stream);
+    cg_buf_fini(&printing.out);
     if (!good) {
         (void)fprintf(stderr, "cellgate tap: %s\n", err.text);
     }
