@@ -37,7 +37,7 @@ static void print_help(FILE *out)
         "                      " CG_CONTROL_SOCKET_DEFAULT "\n"
         "  -h, --help          show this\n"
         "\n"
-        "On a terminal, characters that would drive it are shown as \\uXXXX.\n"
+        "On a terminal, characters that would drive it are shown as JSON escapes.\n"
         "Exit codes: 0 at the limit, by SIGINT or SIGTERM, or when the gateway stops; 1 refused "
         "or\n"
         "failed; 64 usage.\n",

@@ -188,6 +188,7 @@ static bool read_page(const struct cg_json *json, struct cg_top_sample *sample,
         return false;
     }
     for (uint32_t node = list + 1; node < json->nodes[list].next; node = json->nodes[node].next) {
+        CG_ASSERT(sample->cells_count < sample->cells_capacity && sample->cells != NULL);
         struct cg_top_cell *cell = &sample->cells[sample->cells_count++];
         *cell = (struct cg_top_cell){0};
         read_cell(json, node, now_ns, cell);

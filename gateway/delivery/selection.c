@@ -69,6 +69,7 @@ bool cg_selection_make(struct cg_selection *selection, const struct cg_batch *re
                        uint64_t batch_events, struct cg_batch *ret_window,
                        uint64_t *ret_passed_over, struct cg_error *err)
 {
+    CG_ASSERT(batch_events > 0);
     selection->at = 0;
     selection->left = read->count;
     if (!cg_filter_is_set(&selection->filter)) {

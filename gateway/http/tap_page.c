@@ -14,8 +14,8 @@ enum {
     OUT_BYTES_WANTED = 64 << 10, /* then it is sent before more is looked at */
     LOOKS_A_READ_MAX = 64,       /* where little matches, others get their turn */
     SKIPPED_LINE_BYTES_MAX = 64, /* one a look */
-    OUT_BYTES_MAX = OUT_BYTES_WANTED + CG_EVENT_BYTES_MAX + 1 +
-                    LOOKS_A_READ_MAX * SKIPPED_LINE_BYTES_MAX,
+    OUT_BYTES_MAX =
+        OUT_BYTES_WANTED + CG_EVENT_BYTES_MAX + 1 + LOOKS_A_READ_MAX * SKIPPED_LINE_BYTES_MAX,
 };
 
 struct tap {
