@@ -72,6 +72,8 @@ bool cg_selection_make(struct cg_selection *selection, const struct cg_batch *re
     CG_ASSERT(batch_events > 0);
     selection->at = 0;
     selection->left = read->count;
+    selection->read = *read;
+    selection->done = 0;
     if (!cg_filter_is_set(&selection->filter)) {
         *ret_window = *read;
         *ret_passed_over = 0;
@@ -103,6 +105,7 @@ bool cg_selection_make(struct cg_selection *selection, const struct cg_batch *re
         window.bytes += selection->events[i].bytes.len;
         selection->left += selection->spans[i];
     }
+    selection->done = passed_over;
     *ret_window = window;
     *ret_passed_over = passed_over;
     return true;
@@ -119,5 +122,14 @@ uint64_t cg_selection_take(struct cg_selection *selection, uint64_t count)
     }
     CG_ASSERT(taken <= selection->left);
     selection->left -= taken;
+    selection->done += taken;
     return taken;
+}
+
+uint64_t cg_selection_next_index(const struct cg_selection *selection)
+{
+    const struct cg_batch *read = &selection->read;
+    CG_ASSERT(read->count > 0 && selection->done <= read->count);
+    return selection->done < read->count ? read->events[selection->done].index
+                                         : read->events[read->count - 1].index + 1;
 }

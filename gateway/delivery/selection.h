@@ -32,6 +32,9 @@ struct cg_selection {
     size_t capacity;
     size_t at;     /* the first that is not acknowledged */
     uint64_t left; /* events of the spool, from there to the end of what was read */
+
+    struct cg_batch read; /* all of it, borrowed, for the place: */
+    size_t done;          /* so many of them are acknowledged, or are to be */
 };
 
 /* The rules (NULL: none) are borrowed until fini. */
@@ -54,6 +57,11 @@ CG_MUST_USE bool cg_selection_make(struct cg_selection *selection, const struct 
 
 /* The first `count` events of the window are done with: so many of the spool are. */
 CG_MUST_USE uint64_t cg_selection_take(struct cg_selection *selection, uint64_t count);
+
+/* The index of the event that is acknowledged next; behind all that was read, one more than the
+ * last. Something was read. What comes at the next reading begins there, unless the spool gave up
+ * events meanwhile. */
+uint64_t cg_selection_next_index(const struct cg_selection *selection);
 
 /* Events of the spool that were read and not taken. */
 static inline uint64_t cg_selection_left(const struct cg_selection *selection)

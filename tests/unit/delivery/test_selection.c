@@ -59,6 +59,7 @@ START_TEST(without_a_filter_what_was_read_is_the_window)
     ck_assert_uint_eq(cg_selection_left(&all), 3);
     ck_assert_uint_eq(cg_selection_take(&all, 2), 2);
     ck_assert_uint_eq(cg_selection_left(&all), 1);
+    ck_assert_uint_eq(cg_selection_next_index(&all), 102);
     cg_selection_reads(&all, 65536, &count, &bytes);
     ck_assert(count == 10 && bytes == 100);
     cg_selection_fini(&all);
@@ -73,11 +74,14 @@ START_TEST(an_event_that_passes_takes_those_behind_it_along)
     ck_assert_uint_eq(window.events[1].index, 105);
     ck_assert_uint_eq(window.events[3].index, 107);
     ck_assert_uint_eq(cg_selection_left(&selection), 7);
+    ck_assert_uint_eq(cg_selection_next_index(&selection), 102);
     ck_assert_uint_eq(cg_selection_take(&selection, 1), 3);
+    ck_assert_uint_eq(cg_selection_next_index(&selection), 105);
     ck_assert_uint_eq(cg_selection_take(&selection, 2), 2);
     ck_assert_uint_eq(cg_selection_left(&selection), 2);
     ck_assert_uint_eq(cg_selection_take(&selection, 1), 2);
     ck_assert_uint_eq(cg_selection_left(&selection), 0);
+    ck_assert_uint_eq(cg_selection_next_index(&selection), 109);
 }
 END_TEST
 
@@ -97,6 +101,7 @@ START_TEST(more_than_a_batch_is_cut_to_whole_batches)
     ck_assert_uint_eq(window.count, 6);
     ck_assert_uint_eq(cg_selection_left(&selection), 6);
     ck_assert_uint_eq(cg_selection_take(&selection, 6), 6); /* the last is read again */
+    ck_assert_uint_eq(cg_selection_next_index(&selection), 106);
     window = make("++-", 3, 0);
     ck_assert_uint_eq(window.count, 2);
     window = make("+-+-+-", 3, 0);
