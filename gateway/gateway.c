@@ -235,6 +235,7 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .hold_max_ns = exporter->hold_max_ns,
         .retry_after_max_ns = exporter->retry_after_max_ns,
         .suspect_after = exporter->suspect_after,
+        .filter = &exporter->filter,
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
     };
