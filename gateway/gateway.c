@@ -242,6 +242,7 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .retry_after_max_ns = exporter->retry_after_max_ns,
         .suspect_after = exporter->suspect_after,
         .spool_quota_bytes = exporter->quota_bytes,
+        .filter = &exporter->filter,
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
     };

@@ -12,6 +12,8 @@ static const struct command {
     {"run", cg_cmd_run, "run the gateway"},
     {"check", cg_cmd_check, "check a configuration and name every problem"},
     {"status", cg_cmd_status, "show how a running gateway is"},
+    {"top", cg_cmd_top, "watch cells and exporters on the terminal"},
+    {"tap", cg_cmd_tap, "print events as they are appended"},
     {"cell", cg_cmd_cell, "register cells, end their runs, show them"},
     {"spool", cg_cmd_spool, "look into a spool, and set an exporter back"},
     {"decode", cg_cmd_decode, "show what frames say, or why they are refused"},

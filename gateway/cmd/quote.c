@@ -1,6 +1,5 @@
 #include "cmd/quote.h"
 
-#include "base/utf8.h"
 #include "cellgate/log.h"
 
 #include <stdint.h>
@@ -76,20 +75,13 @@ bool cg_quote_append(struct cg_buf *out, struct cg_bytes text)
     return cg_buf_append_char(out, '"');
 }
 
-bool cg_quote_json(struct cg_buf *out, struct cg_bytes json)
+bool cg_quote_append_json(struct cg_buf *out, struct cg_bytes json)
 {
-    if (!cg_utf8_valid(json)) {
-        enum { ESCAPED_MAX = 64 * 1024 };
-        char escaped[ESCAPED_MAX];
-        size_t shown = cg_text_escape(json, escaped, sizeof(escaped));
-        return cg_buf_append(out, cg_bytes(escaped, shown));
-    }
     size_t len;
     for (size_t at = 0; at < json.len; at += len) {
         uint32_t code = character_at(json, at, &len);
-        struct cg_bytes character = cg_bytes(json.data + at, len);
-        if (printable(character, code)) {
-            (void)cg_buf_append(out, character);
+        if ((code >= ' ' && code <= ASCII_LAST) || printable(cg_bytes(json.data + at, len), code)) {
+            cg_buf_append(out, cg_bytes(json.data + at, len));
         } else {
             append_quoted(out, code);
         }

@@ -13,8 +13,12 @@
  * the column or drive the terminal. `text` is valid UTF-8. Returns !out->failed.
  */
 bool cg_quote_append(struct cg_buf *out, struct cg_bytes text);
-/* Appends a JSON text, in whose strings what could drive the terminal becomes \u escapes, so that
- * it says the same. What is no valid UTF-8 is shown as the log would. */
-bool cg_quote_json(struct cg_buf *out, struct cg_bytes json);
+
+/*
+ * Appends JSON for a terminal: what would drive it (DEL, U+0080 to U+009F, overrides of direction
+ * and the like) becomes an escape, so that it is still the same JSON. `json` is valid UTF-8 and has
+ * no raw control characters, as JSON has not. Returns !out->failed.
+ */
+bool cg_quote_append_json(struct cg_buf *out, struct cg_bytes json);
 
 #endif

@@ -2,6 +2,7 @@
  * docs/contract.md section 8. Reads also while a gateway has it; changes nothing but by rewind. */
 #include "spool/view.h"
 
+#include "base/utf8.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
 #include "cmd/cmd.h"
@@ -231,8 +232,8 @@ static bool print_event(void *context, const struct cg_event *event)
         cg_json_append_string(line, cg_event_get(event, CG_TEXT_RUN));
         cg_buf_printf(line, ",\"sequence\":%" PRIu64 ",\"event\":", event->meta.sequence);
     }
-    if (printing->terminal) {
-        (void)cg_quote_json(line, event->bytes);
+    if (printing->terminal && cg_utf8_valid(event->bytes)) {
+        (void)cg_quote_append_json(line, event->bytes);
     } else {
         cg_buf_append(line, event->bytes);
     }

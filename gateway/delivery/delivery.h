@@ -9,6 +9,7 @@
 
 #include "cellgate/exporter.h"
 #include "cellgate/metrics.h"
+#include "delivery/filter.h"
 #include "spool/spool.h"
 
 struct cg_delivery; /* one exporter's worker */
@@ -27,7 +28,9 @@ struct cg_delivery_config {
     uint64_t retry_after_max_ns;
     uint64_t suspect_after; /* the same suspicious answer to one batch, in a row */
 
-    uint64_t spool_quota_bytes;   /* cg_spool_reader_limit; 0: none */
+    uint64_t spool_quota_bytes;           /* cg_spool_reader_limit; 0: none */
+    const struct cg_filter_rules *filter; /* checked; NULL: every event */
+
     const char *dead_letter_path; /* NULL: counted and logged only */
     uint64_t jitter_seed;         /* tests set it; 0: from the kernel */
     const struct cg_clock *clock;
@@ -58,6 +61,7 @@ struct cg_delivery_status {
     enum cg_delivery_state state;
     bool up; /* the last request went well (true before the first) */
     uint64_t delivered_events, dead_lettered_events, rejected_events;
+    uint64_t filtered_events; /* passed without being sent: not for this exporter */
     uint64_t requests[CG_OUTCOME_COUNT];
     uint64_t retry_at_ns; /* monotonic; 0 when not waiting */
     char

@@ -9,6 +9,7 @@
 #include "delivery/dead_letters.h"
 #include "delivery/delivery.h"
 #include "delivery/plan.h"
+#include "delivery/selection.h"
 
 #include <pthread.h>
 
@@ -21,7 +22,8 @@ struct cg_delivery {
     /* The worker's alone, once it runs. */
     struct cg_plan plan;
     struct cg_dead_letters letters;
-    struct cg_batch window; /* peeked, not yet acknowledged */
+    struct cg_selection selection;
+    struct cg_batch window; /* peeked, let through by the filter, not yet acknowledged */
     struct cg_verdict verdict;
     bool lonely; /* it waited for an event to come behind this one: */
     uint64_t lonely_index;

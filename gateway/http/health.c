@@ -190,6 +190,7 @@ static cJSON *exporter_report(const struct cg_delivery_status *status)
     add_count(object, "delivered_events", status->delivered_events);
     add_count(object, "dead_lettered_events", status->dead_lettered_events);
     add_count(object, "rejected_events", status->rejected_events);
+    add_count(object, "filtered_events", status->filtered_events);
     add_count(object, "backlog_events", status->backlog.events);
     add_count(object, "backlog_bytes", status->backlog.bytes);
     add_count(object, "dropped_events", status->backlog.dropped_events);

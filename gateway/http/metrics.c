@@ -147,6 +147,7 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
         {CG_FAMILY_exporter_dropped_events,
          offsetof(struct cg_delivery_status, backlog.dropped_events)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
+        {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };
     for (size_t t = 0; t < sizeof(table) / sizeof(table[0]); t++) {
         family(out, table[t].family);

@@ -13,6 +13,7 @@
 #include "cellgate/exporter.h"
 #include "cellgate/log.h"
 #include "cells/registry.h"
+#include "delivery/filter.h"
 #include "spool/spool.h"
 
 struct cg_exporter_config {
@@ -24,7 +25,8 @@ struct cg_exporter_config {
     uint64_t suspect_after;
     const char *quota_text; /* as written; NULL: none */
     uint64_t quota_bytes;   /* 0: none */
-    void *own;              /* ops->config_size bytes, filled by ops->options */
+    struct cg_filter_rules filter;
+    void *own; /* ops->config_size bytes, filled by ops->options */
 };
 
 struct cg_config {

@@ -416,6 +416,34 @@ static const struct cg_option retry_options[] = {
     TABLE_END,
 };
 
+#define PATTERNS(name, words)                                                                      \
+    {                                                                                              \
+        .key = #name, .type = CG_OPTION_STRINGS, .offset = EXPORTER(filter.name),                  \
+        .max = CG_FILTER_PATTERNS_MAX, .help = words                                               \
+    }
+
+static const struct cg_option filter_options[] = {
+    {.key = "kinds",
+     .type = CG_OPTION_STRINGS,
+     .offset = EXPORTER(filter.kinds),
+     .max = CG_FILTER_PATTERNS_MAX,
+     .help =
+         "Only events of these kinds: guest (declared by a guest), gateway (the gateway's own), "
+         "probe (read by a host probe)."},
+    PATTERNS(types, "Only events whose type matches one of these: `*` is any text, `?` one "
+                    "character. A guest chooses the last word of its types; see kinds."),
+    PATTERNS(not_types, "No events whose type matches one of these."),
+    PATTERNS(cells, "Only events of cells whose id matches one of these."),
+    PATTERNS(not_cells, "No events of cells whose id matches one of these."),
+    {.key = "labels",
+     .type = CG_OPTION_PAIRS,
+     .offset = EXPORTER(filter.labels),
+     .max = CG_LABELS_MAX,
+     .help = "Only events whose cell was registered with all these labels, each value matching the "
+             "pattern; costs more than the others, since it reads the event."},
+    TABLE_END,
+};
+
 const struct cg_option cg_schema_exporter[] = {
     {.key = "name",
      .type = CG_OPTION_STRING,
@@ -436,6 +464,10 @@ const struct cg_option cg_schema_exporter[] = {
              "which are counted, logged and named in telemetry.dropped. Without it, no limit."},
     {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
     {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
+    {.key = "filter",
+     .type = CG_OPTION_SECTION,
+     .fields = filter_options,
+     .help = "Which events it is for; without it, all. Others count as passed."},
     TABLE_END,
 };
 

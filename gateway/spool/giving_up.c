@@ -193,7 +193,7 @@ static uint64_t leave_segment(struct cg_spool *spool, struct cg_spool_reader *re
                                      .count = segment->end_index - first};
     (void)snprintf(notice.name, sizeof(notice.name), "%s", reader->name);
     cg_spool_notify(spool, &notice);
-    cg_tail_trim(&spool->tail, cg_spool_wanted_index(spool));
+    cg_spool_trim_tail(spool);
     return first;
 }
 

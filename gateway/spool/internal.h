@@ -18,6 +18,7 @@
 #include "spool/segment.h"
 #include "spool/spool.h"
 #include "spool/tail.h"
+#include "spool/tap.h"
 
 #include <pthread.h>
 
@@ -128,6 +129,8 @@ struct cg_spool {
     size_t reader_count;
     struct cg_parked parked[CG_READERS_MAX];
     size_t parked_count;
+    struct cg_spool_tap *taps[CG_SPOOL_TAPS_MAX];
+    size_t tap_count;
     size_t writer_count;
     bool appending; /* there was a commit: all readers are open, and what they passed may go */
     uint64_t damage_counted_index; /* losses below it are in the metrics already */
@@ -273,5 +276,7 @@ void cg_spool_skip_numbers(struct cg_spool *spool, struct cg_spool_run *run);
 void cg_spool_more_losses(struct cg_spool *spool);
 /* Bytes that the file system has left for us; UINT64_MAX in memory. No lock needed. */
 uint64_t cg_spool_disk_room(const struct cg_spool *spool);
+/* Gives up of the tail what neither readers nor taps want, and what taps may not hold (tap.c). */
+void cg_spool_trim_tail(struct cg_spool *spool);
 
 #endif

@@ -182,7 +182,7 @@ static bool sync_the_rest(const struct cg_spool *spool)
 
 void cg_spool_close(struct cg_spool *spool)
 {
-    CG_ASSERT(spool->reader_count == 0 && spool->writer_count == 0);
+    CG_ASSERT(spool->reader_count == 0 && spool->writer_count == 0 && spool->tap_count == 0);
     cg_committer_stop(spool);
     if (spool->place.dir_fd >= 0) {
         if (spool->current != NULL) {
