@@ -45,8 +45,15 @@ static const char help[] =
     "\n"
     "Exit codes: 0, 1 failed (or events are missing), 64 usage, 78 configuration.\n";
 
+struct request;
+
+struct action {
+    const char *name;
+    bool (*run)(const struct request *request, struct cg_spool_view *view, struct cg_error *err);
+};
+
 struct request {
-    const char *action;
+    const struct action *action;
     const char *exporter;
     const char *dir;
     const char *config;
@@ -343,13 +350,20 @@ static int find_dir(const struct request *request, struct cg_config **ret_config
     return CG_EXIT_OK;
 }
 
+static const struct action actions[] = {{"list", list}, {"cat", cat}, {"rewind", rewind_exporter}};
+
+static const struct action *find_action(const char *name)
+{
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        if (strcmp(actions[i].name, name) == 0) {
+            return &actions[i];
+        }
+    }
+    return NULL;
+}
+
 static int run(const struct request *request)
 {
-    static const struct {
-        const char *name;
-        bool (*run)(const struct request *request, struct cg_spool_view *view,
-                    struct cg_error *err);
-    } actions[] = {{"list", list}, {"cat", cat}, {"rewind", rewind_exporter}};
     struct cg_config *config = NULL;
     const char *dir = NULL;
     int code = find_dir(request, &config, &dir);
@@ -359,13 +373,7 @@ static int run(const struct request *request)
     }
     struct cg_error err = {0};
     struct cg_spool_view *view = NULL;
-    bool good = cg_spool_view_open(dir, &view, &err);
-    for (size_t i = 0; good && i < sizeof(actions) / sizeof(actions[0]); i++) {
-        if (strcmp(actions[i].name, request->action) == 0) {
-            good = actions[i].run(request, view, &err);
-            break;
-        }
-    }
+    bool good = cg_spool_view_open(dir, &view, &err) && request->action->run(request, view, &err);
     if (view != NULL) {
         cg_spool_view_close(view);
     }
@@ -419,12 +427,11 @@ static bool makes_sense(const struct request *request)
         return false;
     }
     bool targets = request->oldest || request->has_index || request->time != NULL;
-    if (strcmp(request->action, "rewind") == 0) {
+    if (request->action->run == rewind_exporter) {
         return request->exporter != NULL &&
                request->oldest + request->has_index + (request->time != NULL) == 1;
     }
-    return request->exporter == NULL && !targets &&
-           (strcmp(request->action, "list") == 0 || strcmp(request->action, "cat") == 0);
+    return request->exporter == NULL && !targets;
 }
 
 int cg_cmd_spool(int argc, char **argv)
@@ -452,7 +459,7 @@ int cg_cmd_spool(int argc, char **argv)
             return CG_EXIT_USAGE;
         }
     }
-    request.action = optind < argc ? argv[optind++] : NULL;
+    request.action = optind < argc ? find_action(argv[optind++]) : NULL;
     request.exporter = optind < argc ? argv[optind++] : NULL;
     if (optind != argc || !makes_sense(&request)) {
         (void)fputs(help, stderr);
