@@ -53,7 +53,6 @@ struct action {
 };
 
 struct request {
-    const struct action *action;
     const char *exporter;
     const char *dir;
     const char *config;
@@ -362,7 +361,7 @@ static const struct action *find_action(const char *name)
     return NULL;
 }
 
-static int run(const struct request *request)
+static int run(const struct action *action, const struct request *request)
 {
     struct cg_config *config = NULL;
     const char *dir = NULL;
@@ -373,7 +372,7 @@ static int run(const struct request *request)
     }
     struct cg_error err = {0};
     struct cg_spool_view *view = NULL;
-    bool good = cg_spool_view_open(dir, &view, &err) && request->action->run(request, view, &err);
+    bool good = cg_spool_view_open(dir, &view, &err) && action->run(request, view, &err);
     if (view != NULL) {
         cg_spool_view_close(view);
     }
@@ -421,13 +420,13 @@ static bool take_option(int option, struct request *request)
 }
 
 /* Whether the words fit together. */
-static bool makes_sense(const struct request *request)
+static bool makes_sense(const struct action *action, const struct request *request)
 {
-    if (request->action == NULL || (request->dir == NULL) == (request->config == NULL)) {
+    if ((request->dir == NULL) == (request->config == NULL)) {
         return false;
     }
     bool targets = request->oldest || request->has_index || request->time != NULL;
-    if (request->action->run == rewind_exporter) {
+    if (action->run == rewind_exporter) {
         return request->exporter != NULL &&
                request->oldest + request->has_index + (request->time != NULL) == 1;
     }
@@ -459,11 +458,11 @@ int cg_cmd_spool(int argc, char **argv)
             return CG_EXIT_USAGE;
         }
     }
-    request.action = optind < argc ? find_action(argv[optind++]) : NULL;
+    const struct action *action = optind < argc ? find_action(argv[optind++]) : NULL;
     request.exporter = optind < argc ? argv[optind++] : NULL;
-    if (optind != argc || !makes_sense(&request)) {
+    if (action == NULL || optind != argc || !makes_sense(action, &request)) {
         (void)fputs(help, stderr);
         return CG_EXIT_USAGE;
     }
-    return run(&request);
+    return run(action, &request);
 }
