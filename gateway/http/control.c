@@ -4,6 +4,7 @@
 #include "cellgate/limits.h"
 #include "event/json_write.h"
 #include "http/arguments.h"
+#include "http/dead_letters_page.h"
 #include "http/registration_body.h"
 #include "http/server.h"
 
@@ -288,6 +289,9 @@ static bool defers(void *context, const struct cg_http_request *request)
     if (is(request->path, flush_path)) {
         return is(request->method, MHD_HTTP_METHOD_POST);
     }
+    if (cg_dead_letters_page_has(request->path)) {
+        return true; /* it reads files */
+    }
     return cg_public_cell_id(request->path) != NULL &&
            (is(request->method, MHD_HTTP_METHOD_PUT) ||
             is(request->method, MHD_HTTP_METHOD_DELETE));
@@ -298,7 +302,9 @@ static void work(void *context, const struct cg_http_request *request,
 {
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
-    if (cell_id == NULL) {
+    if (cg_dead_letters_page_has(request->path)) {
+        cg_dead_letters_page(control->view, request, answer);
+    } else if (cell_id == NULL) {
         flush(control, request, answer);
     } else if (is(request->method, MHD_HTTP_METHOD_PUT)) {
         put_cell(control, cell_id, request, answer);
