@@ -178,8 +178,20 @@ static void begin_trouble(struct cg_plan *plan)
 {
     if (plan->trouble == 0) {
         plan->trouble = plan->count;
-        plan->convictions = 0;
         plan->bytes_before = plan->bytes_limit;
+        plan->suspicion = false;
+    }
+}
+
+/* The slice is under suspicion. What was accepted before that says nothing about it, even where a
+ * batch was being split for its size already: a destination that turns against everything then
+ * must show itself healthy first. */
+static void begin_suspicion(struct cg_plan *plan)
+{
+    begin_trouble(plan);
+    if (!plan->suspicion) {
+        plan->suspicion = true;
+        plan->convictions = 0;
     }
 }
 
@@ -294,7 +306,7 @@ static struct cg_plan_step probe_failed(struct cg_plan *plan, const struct cg_ve
 static struct cg_plan_step judge_refused(struct cg_plan *plan, const struct cg_verdict *verdict)
 {
     plan->repeats = 0;
-    begin_trouble(plan);
+    begin_suspicion(plan);
     if (plan->count > 1) {
         begin_bisecting(plan, plan->count);
         return go_on();
@@ -334,7 +346,7 @@ static struct cg_plan_step judge_suspicious(struct cg_plan *plan, const struct c
     if (!narrowing && plan->repeats < plan->limits.suspect_after) {
         return wait_for(plan, CG_PLAN_BACKOFF, verdict->retry_after_ns);
     }
-    begin_trouble(plan);
+    begin_suspicion(plan);
     if (plan->count > 1) {
         begin_bisecting(plan, plan->count);
     } else {

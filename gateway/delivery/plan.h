@@ -74,7 +74,8 @@ struct cg_plan {
      * that slice are all done with. */
     uint64_t trouble;      /* those left of them, from the head; 0: none */
     uint64_t suspects;     /* bisecting: so many from the head hold a culprit */
-    uint64_t convictions;  /* left on the strength of what was accepted since it began */
+    bool suspicion;        /* it is about more than size */
+    uint64_t convictions;  /* left on the strength of what was accepted since that began */
     uint64_t bytes_before; /* bytes_limit when it began */
     uint64_t ahead;        /* bit k: the event at offset k is delivered already */
 
