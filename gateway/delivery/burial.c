@@ -9,7 +9,7 @@ static void log_dead_letter(struct cg_delivery *delivery, const struct cg_event 
                             enum cg_letter_reason reason)
 {
     uint64_t suppressed = 0;
-    if (cg_log_limit_pass(&delivery->log_limit, cg_clock_monotonic(delivery->config.clock),
+    if (cg_log_limit_pass(&delivery->event_log_limit, cg_clock_monotonic(delivery->config.clock),
                           &suppressed)) {
         CG_LOG(CG_LOG_ERROR, "event_dead_lettered", CG_F_STR("exporter", delivery->config.name),
                CG_F_BYTES("id", cg_event_get(event, CG_TEXT_ID)),

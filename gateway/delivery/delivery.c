@@ -95,6 +95,8 @@ static struct cg_delivery *new_delivery(const struct cg_delivery_config *config,
     delivery->trouble = CG_DELIVERY_SENDING;
     delivery->log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
     delivery->log_limit.burst = LOG_BURST;
+    delivery->event_log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
+    delivery->event_log_limit.burst = LOG_BURST;
     delivery->status = (struct cg_delivery_status){
         .name = config->name,
         .type = config->ops->type,

@@ -22,9 +22,11 @@ static bool read_more(struct cg_letter_scan *scan, struct cg_error *err)
     struct cg_buf *held = &scan->held;
     off_t left = scan->end - scan->read_to;
     size_t wanted = left < READ_BYTES ? (size_t)left : READ_BYTES;
-    memmove(held->data, held->data + scan->held_at, held->len - scan->held_at);
-    held->len -= scan->held_at;
-    scan->held_at = 0;
+    if (scan->held_at > 0) {
+        memmove(held->data, held->data + scan->held_at, held->len - scan->held_at);
+        held->len -= scan->held_at;
+        scan->held_at = 0;
+    }
     if (!cg_buf_reserve(held, wanted)) {
         return cg_error_set(err, "no memory for a line");
     }

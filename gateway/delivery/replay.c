@@ -63,7 +63,7 @@ static void trouble_with_file(struct cg_delivery *delivery, const struct cg_erro
     put_off(replay, delivery, &replay->hold, 0);
     replay->taken.count = replay->at = 0; /* taken anew */
     replay->taken.from = 0;
-    if (cg_log_limit_pass(&delivery->log_limit, cg_clock_monotonic(delivery->config.clock),
+    if (cg_log_limit_pass(&delivery->event_log_limit, cg_clock_monotonic(delivery->config.clock),
                           &suppressed)) {
         CG_LOG(CG_LOG_ERROR, "dead_letters_failed", CG_F_STR("exporter", delivery->config.name),
                CG_F_STR("error", err->text), CG_F_U64("suppressed", suppressed));
@@ -157,7 +157,7 @@ static void log_refused(struct cg_delivery *delivery, const struct cg_verdict *v
 {
     struct cg_replay *replay = &delivery->replay;
     uint64_t suppressed = 0;
-    if (cg_log_limit_pass(&delivery->log_limit, cg_clock_monotonic(delivery->config.clock),
+    if (cg_log_limit_pass(&delivery->event_log_limit, cg_clock_monotonic(delivery->config.clock),
                           &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "dead_letter_refused", CG_F_STR("exporter", delivery->config.name),
                CG_F_BYTES("id", cg_event_get(&replay->events[replay->at], CG_TEXT_ID)),

@@ -103,7 +103,7 @@ static void log_recovery(struct cg_delivery *delivery)
 static void log_rejected(struct cg_delivery *delivery, const struct cg_batch *slice)
 {
     uint64_t suppressed = 0;
-    if (cg_log_limit_pass(&delivery->log_limit, now_ns(delivery), &suppressed)) {
+    if (cg_log_limit_pass(&delivery->event_log_limit, now_ns(delivery), &suppressed)) {
         CG_LOG(CG_LOG_WARNING, "events_rejected", CG_F_STR("exporter", delivery->config.name),
                CG_F_U64("rejected", delivery->verdict.rejected), CG_F_U64("events", slice->count),
                CG_F_BYTES("first", cg_event_get(&slice->events[0], CG_TEXT_ID)),

@@ -40,7 +40,9 @@ struct cg_delivery {
     bool hurry;                     /* flushing: no linger until the backlog is gone */
     enum cg_delivery_state trouble; /* as last logged; SENDING: none */
     uint64_t trouble_since_ns;
-    struct cg_log_limit log_limit; /* what the destination can trigger */
+    /* What the destination can trigger: changes of state, and lines about single events, which must
+     * not use up the others' room. */
+    struct cg_log_limit log_limit, event_log_limit;
 
     /* Wishes of other threads; each is followed by cg_spool_reader_interrupt. */
     _Atomic bool stopping, flush, reopen;
