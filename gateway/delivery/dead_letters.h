@@ -35,11 +35,11 @@ struct cg_dead_letters {
     const char *exporter; /* the configured name */
     uint64_t bytes_max;   /* of the file; 0: no limit */
 
-    pthread_mutex_t mutex; /* guards all below but the numbers */
-    int fd;                /* locked; -1: to be opened */
-    off_t end;             /* of the last whole line */
-    off_t dead_bytes;      /* of lines that may go */
-    uint64_t generation;   /* of places in the file: each compaction makes a new one */
+    pthread_mutex_t mutex;       /* guards all below but the numbers */
+    int fd;                      /* locked; -1: to be opened */
+    off_t end;                   /* of the last whole line */
+    off_t dead_bytes;            /* of lines that may go */
+    _Atomic uint64_t generation; /* of places in the file: each compaction makes a new one */
     struct cg_buf line;
 
     _Atomic uint64_t bytes, letters, replaying;
