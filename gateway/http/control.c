@@ -281,6 +281,19 @@ static void delete_cell(const struct cg_control *control, const char *cell_id,
     }
 }
 
+/* --- /v1/dead-letters --- */
+
+static void dead_letters(const struct cg_control *control, const struct cg_http_request *request,
+                         struct cg_http_answer *answer)
+{
+    if (is(request->method, MHD_HTTP_METHOD_POST) &&
+        !is_json(cg_http_header(request, MHD_HTTP_HEADER_CONTENT_TYPE))) {
+        cg_http_problem(answer, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a body is application/json");
+        return;
+    }
+    cg_dead_letters_page(control->view, request, answer);
+}
+
 /* --- the listener --- */
 
 static bool defers(void *context, const struct cg_http_request *request)
@@ -303,7 +316,7 @@ static void work(void *context, const struct cg_http_request *request,
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
     if (cg_dead_letters_page_has(request->path)) {
-        cg_dead_letters_page(control->view, request, answer);
+        dead_letters(control, request, answer);
     } else if (cell_id == NULL) {
         flush(control, request, answer);
     } else if (is(request->method, MHD_HTTP_METHOD_PUT)) {

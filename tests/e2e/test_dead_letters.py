@@ -293,7 +293,9 @@ def test_the_api_refuses_what_it_does_not_understand(tmp_path, sink):
             (base, "{}", 405),
             ("/v1/dead-letters", "{}", 405),
         ]:
-            assert gateway.ask("POST", path, body)[0] == status, (path, body)
+            json_type = {"Content-Type": "application/json"}
+            assert gateway.ask("POST", path, body, json_type)[0] == status, (path, body)
+        assert gateway.ask("POST", f"{base}/drop", '{"all": true}')[0] == 415
         assert gateway.ask("GET", f"{base}/drop")[0] == 405
         assert gateway.ask("GET", f"{base}?limit=0")[0] == 400
         assert gateway.ask("GET", f"{base}?limit=1001")[0] == 400
