@@ -641,8 +641,8 @@ START_TEST(a_full_store_holds_until_letters_are_dropped)
     uint64_t one = status_now().dead_letters.bytes;
     cg_delivery_stop(delivery);
     config.dead_letter_bytes_max = one + one / 2;
+    set_poison(first_index() + 3); /* a spool in memory begins anew */
     start();
-    set_poison(first_index() + 3);
     append(10);
     wait_for_state(CG_DELIVERY_HOLDING);
     while (status_now().up) {
@@ -663,8 +663,8 @@ START_TEST(a_full_store_holds_until_letters_are_delivered)
     uint64_t one = status_now().dead_letters.bytes;
     cg_delivery_stop(delivery);
     config.dead_letter_bytes_max = one + one / 2;
+    set_poison(first_index() + 3); /* a spool in memory begins anew */
     start();
-    set_poison(first_index() + 3);
     append(10);
     wait_for_state(CG_DELIVERY_HOLDING);
     mark_all(CG_LETTER_REDO);
