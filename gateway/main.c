@@ -12,6 +12,8 @@ static const struct command {
     {"run", cg_cmd_run, "run the gateway"},
     {"check", cg_cmd_check, "check a configuration and name every problem"},
     {"status", cg_cmd_status, "show how a running gateway is"},
+    {"top", cg_cmd_top, "watch cells and exporters on the terminal"},
+    {"tap", cg_cmd_tap, "print events as they are appended"},
     {"cell", cg_cmd_cell, "register cells, end their runs, show them"},
     {"dead-letter", cg_cmd_dead_letter,
      "show what could not be delivered, send it again or drop it"},

@@ -19,6 +19,8 @@ int cg_cmd_run(int argc, char **argv);
 int cg_cmd_send(int argc, char **argv);
 int cg_cmd_sign(int argc, char **argv);
 int cg_cmd_status(int argc, char **argv);
+int cg_cmd_tap(int argc, char **argv);
+int cg_cmd_top(int argc, char **argv);
 int cg_cmd_verify(int argc, char **argv);
 int cg_cmd_version(int argc, char **argv);
 

@@ -68,6 +68,7 @@ static void free_delivery(struct cg_delivery *delivery)
     }
     cg_replay_fini(delivery);
     cg_dead_letters_close(&delivery->letters);
+    cg_selection_fini(&delivery->selection);
     pthread_cond_destroy(&delivery->watch_wake);
     pthread_cond_destroy(&delivery->changed);
     pthread_mutex_destroy(&delivery->mutex);
@@ -103,6 +104,7 @@ static struct cg_delivery *new_delivery(const struct cg_delivery_config *config,
         .up = true,
     };
     init_plan(delivery);
+    cg_selection_init(&delivery->selection, config->filter);
 
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);

@@ -9,6 +9,7 @@
 
 #include "cellgate/exporter.h"
 #include "cellgate/metrics.h"
+#include "delivery/filter.h"
 #include "spool/spool.h"
 
 struct cg_dead_letters;
@@ -27,6 +28,8 @@ struct cg_delivery_config {
     uint64_t hold_initial_ns, hold_max_ns;       /* configuration trouble */
     uint64_t retry_after_max_ns;
     uint64_t suspect_after; /* the same suspicious answer to one batch, in a row */
+
+    const struct cg_filter_rules *filter; /* checked; NULL: every event */
 
     uint64_t max_age_ns;  /* an older event is set aside; 0: none is */
     uint64_t watchdog_ns; /* a backlog for so long without an answer: rebuild; 0: never */
@@ -62,6 +65,7 @@ struct cg_delivery_status {
     enum cg_delivery_state state;
     bool up; /* the last request went well (true before the first) */
     uint64_t delivered_events, dead_lettered_events, rejected_events;
+    uint64_t filtered_events; /* passed without being sent: not for this exporter */
     uint64_t expired_events;  /* of the dead-lettered ones: for their age */
     uint64_t replayed_events; /* dead letters that were delivered after all */
     uint64_t rebuilds;        /* of the exporter, by the watchdog */

@@ -148,14 +148,15 @@ static bool has_company(const struct cg_delivery *delivery)
 {
     struct cg_spool_backlog backlog;
     cg_spool_reader_backlog(delivery->reader, &backlog);
-    return backlog.events > delivery->window.count;
+    return backlog.events > cg_selection_left(&delivery->selection);
 }
 
 /* Whether an event that comes behind the window is worth ending the wait for. Once only: if it
  * could not be peeked then, it would end every wait at once. */
 static bool wants_company(struct cg_delivery *delivery, const struct cg_plan_step *step)
 {
-    if (!step->until_more) {
+    /* Most of what comes may be no company at all: the next look at it is after the wait. */
+    if (!step->until_more || cg_filter_is_set(&delivery->selection.filter)) {
         return false;
     }
     uint64_t last_index = delivery->window.events[delivery->window.count - 1].index;
@@ -177,7 +178,7 @@ void cg_worker_wait_out(struct cg_delivery *delivery, const struct cg_plan_step 
     excuse(delivery, excused ? deadline_ns : 0);
 
     bool until_more = wants_company(delivery, step);
-    uint64_t events = until_more ? delivery->window.count + 1 : UINT64_MAX;
+    uint64_t events = until_more ? cg_selection_left(&delivery->selection) + 1 : UINT64_MAX;
     while (!take_wishes(delivery) && now_ns(delivery) < deadline_ns) {
         if (until_more && has_company(delivery)) {
             break;
@@ -201,26 +202,48 @@ static void pause_for(struct cg_delivery *delivery, enum cg_plan_wait wait, cons
 
 /* --- the window --- */
 
+/* Acknowledges events of the spool, `filtered` of which were not for this exporter. */
+static void pass(struct cg_delivery *delivery, uint64_t events, uint64_t filtered)
+{
+    cg_spool_reader_ack(delivery->reader, events);
+    pthread_mutex_lock(&delivery->mutex);
+    delivery->status.filtered_events += filtered;
+    pthread_cond_broadcast(&delivery->changed);
+    pthread_mutex_unlock(&delivery->mutex);
+}
+
+/* How much to read: what the plan wants to see, or more where a filter takes events out of it. */
+static void window_wanted(const struct cg_delivery *delivery, uint64_t *ret_events,
+                          uint64_t *ret_bytes)
+{
+    cg_plan_window(&delivery->plan, ret_events, ret_bytes);
+    cg_selection_reads(&delivery->selection, CG_SPOOL_PEEK_EVENTS_MAX, ret_events, ret_bytes);
+}
+
 static void peek(struct cg_delivery *delivery)
 {
-    uint64_t events, bytes;
-    struct cg_batch window;
+    uint64_t events, bytes, passed_over;
+    struct cg_batch read, window;
     struct cg_error err = {0};
-    cg_plan_window(&delivery->plan, &events, &bytes);
-    if (events > CG_SPOOL_PEEK_EVENTS_MAX) {
-        events = CG_SPOOL_PEEK_EVENTS_MAX;
-    }
-    if (!cg_spool_reader_peek(delivery->reader, events, bytes, &window, &err)) {
+    window_wanted(delivery, &events, &bytes);
+    if (!cg_spool_reader_peek(delivery->reader, events, bytes, &read, &err) ||
+        !cg_selection_make(&delivery->selection, &read, delivery->config.batch_events, &window,
+                           &passed_over, &err)) {
         /* What was peeked before may be gone; the next round peeks again. */
         delivery->window = (struct cg_batch){0};
         pause_for(delivery, CG_PLAN_BACKOFF, err.text);
         return;
     }
-    if (window.count > 0 && window.events[0].index != delivery->head_index) {
-        cg_plan_lost_place(&delivery->plan);
-        delivery->head_index = window.events[0].index;
+    if (read.count > 0) {
+        if (read.events[0].index != delivery->head_index) {
+            cg_plan_lost_place(&delivery->plan);
+        }
+        delivery->head_index = cg_selection_next_index(&delivery->selection);
     }
     delivery->window = window;
+    if (passed_over > 0) {
+        pass(delivery, passed_over, passed_over);
+    }
 }
 
 /* Nothing to send: waits for an event, a wish, or the next try of a replay. */
@@ -246,7 +269,7 @@ static void fill_window(struct cg_delivery *delivery)
     (void)take_wishes(delivery);
     if (delivery->config.linger_ns > 0 && !delivery->hurry) {
         uint64_t events, bytes;
-        cg_plan_window(&delivery->plan, &events, &bytes);
+        window_wanted(delivery, &events, &bytes);
         uint64_t until_ns = now_ns(delivery) + delivery->config.linger_ns;
         excuse(delivery, until_ns);
         (void)cg_spool_reader_wait(delivery->reader, events, bytes, until_ns);
@@ -258,8 +281,8 @@ void cg_worker_acknowledge(struct cg_delivery *delivery, uint64_t count)
 {
     struct cg_batch *window = &delivery->window;
     CG_ASSERT(count <= window->count);
-    cg_spool_reader_ack(delivery->reader, count);
-    delivery->head_index = window->events[count - 1].index + 1;
+    uint64_t events = cg_selection_take(&delivery->selection, count);
+    delivery->head_index = cg_selection_next_index(&delivery->selection);
     note_progress(delivery);
     if (count == window->count) {
         *window = (struct cg_batch){0};
@@ -269,11 +292,8 @@ void cg_worker_acknowledge(struct cg_delivery *delivery, uint64_t count)
         }
         window->events += count;
         window->count -= count;
-        delivery->head_index = window->events[0].index;
     }
-    pthread_mutex_lock(&delivery->mutex);
-    pthread_cond_broadcast(&delivery->changed);
-    pthread_mutex_unlock(&delivery->mutex);
+    pass(delivery, events, events - count);
 }
 
 /* --- acting --- */

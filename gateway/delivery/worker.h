@@ -9,6 +9,7 @@
 #include "delivery/dead_letters.h"
 #include "delivery/delivery.h"
 #include "delivery/plan.h"
+#include "delivery/selection.h"
 #include "delivery/replay.h"
 #include "delivery/watchdog.h"
 
@@ -24,8 +25,9 @@ struct cg_delivery {
     struct cg_plan plan;
     struct cg_dead_letters letters;
     char *letters_path;     /* of the store, which borrows it */
-    struct cg_batch window; /* peeked, not yet acknowledged */
-    uint64_t head_index;    /* of the spool: where the plan believes the window begins */
+    struct cg_selection selection;
+    struct cg_batch window; /* peeked, let through by the filter, not yet acknowledged */
+    uint64_t head_index;    /* of the spool: where the plan believes the next reading begins */
     struct cg_verdict verdict;
     struct {
         uint64_t count; /* of events at the head that the plan counts as acknowledged already, and

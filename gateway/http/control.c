@@ -7,6 +7,7 @@
 #include "http/dead_letters_page.h"
 #include "http/registration_body.h"
 #include "http/server.h"
+#include "http/tap_page.h"
 
 #include <grp.h>
 #include <limits.h>
@@ -31,6 +32,7 @@ struct cg_control {
 };
 
 static const char flush_path[] = "/v1/flush";
+static const char tap_path[] = "/v1/tap";
 
 static bool is(const char *a, const char *b)
 {
@@ -333,6 +335,10 @@ static void handle(void *context, const struct cg_http_request *request,
     if (is(request->path, flush_path)) {
         cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "flushing is asked for with POST");
         answer->allow = "POST";
+        return;
+    }
+    if (is(request->path, tap_path)) {
+        cg_tap_page(control->view, request, answer);
         return;
     }
     cg_public_answer(control->view, request, answer);

@@ -172,6 +172,7 @@ static cJSON *exporter_report(const struct cg_delivery_status *status)
     add_count(object, "delivered_events", status->delivered_events);
     add_count(object, "dead_lettered_events", status->dead_lettered_events);
     add_count(object, "rejected_events", status->rejected_events);
+    add_count(object, "filtered_events", status->filtered_events);
     (void)cJSON_AddBoolToObject(object, "stalled", status->stalled);
     add_count(object, "backlog_events", status->backlog.events);
     add_count(object, "backlog_bytes", status->backlog.bytes);

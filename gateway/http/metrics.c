@@ -154,6 +154,7 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
         {CG_FAMILY_exporter_replayed_events, offsetof(struct cg_delivery_status, replayed_events)},
         {CG_FAMILY_exporter_rebuilds, offsetof(struct cg_delivery_status, rebuilds)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
+        {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };
     for (size_t t = 0; t < sizeof(table) / sizeof(table[0]); t++) {
         family(out, table[t].family);

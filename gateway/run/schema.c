@@ -422,6 +422,34 @@ static const struct cg_option dead_letters_options[] = {
     TABLE_END,
 };
 
+#define PATTERNS(name, words)                                                                      \
+    {                                                                                              \
+        .key = #name, .type = CG_OPTION_STRINGS, .offset = EXPORTER(filter.name),                  \
+        .max = CG_FILTER_PATTERNS_MAX, .help = words                                               \
+    }
+
+static const struct cg_option filter_options[] = {
+    {.key = "kinds",
+     .type = CG_OPTION_STRINGS,
+     .offset = EXPORTER(filter.kinds),
+     .max = CG_FILTER_PATTERNS_MAX,
+     .help =
+         "Only events of these kinds: guest (declared by a guest), gateway (the gateway's own), "
+         "probe (read by a host probe)."},
+    PATTERNS(types, "Only events whose type matches one of these: `*` is any text, `?` one "
+                    "character. A guest chooses the last word of its types; see kinds."),
+    PATTERNS(not_types, "No events whose type matches one of these."),
+    PATTERNS(cells, "Only events of cells whose id matches one of these."),
+    PATTERNS(not_cells, "No events of cells whose id matches one of these."),
+    {.key = "labels",
+     .type = CG_OPTION_PAIRS,
+     .offset = EXPORTER(filter.labels),
+     .max = CG_LABELS_MAX,
+     .help = "Only events whose cell was registered with all these labels, each value matching the "
+             "pattern; costs more than the others, since it reads the event."},
+    TABLE_END,
+};
+
 const struct cg_option cg_schema_exporter[] = {
     {.key = "name",
      .type = CG_OPTION_STRING,
@@ -447,6 +475,10 @@ const struct cg_option cg_schema_exporter[] = {
      .fallback = "5m",
      .help = "A backlog for so long without an answer to any request is reported, and the "
              "exporter's connection made anew. 0: never."},
+    {.key = "filter",
+     .type = CG_OPTION_SECTION,
+     .fields = filter_options,
+     .help = "Which events it is for; without it, all. Others count as passed."},
     TABLE_END,
 };
 

@@ -214,21 +214,30 @@ static void teardown(void)
 
 static uint64_t received_ns = 1; /* of what is appended */
 
-static void append(uint64_t count)
+static void append_of(enum cg_event_kind kind, uint64_t count)
 {
     static uint64_t sequence;
     struct cg_error err = {0};
     for (uint64_t i = 0; i < count; i++) {
         char *at = cg_spool_writer_begin(writer);
+        if (at == NULL) { /* the block is full */
+            ck_assert_int_eq(cg_spool_writer_commit(writer, &err), CG_APPEND_DONE);
+            at = cg_spool_writer_begin(writer);
+        }
         ck_assert_ptr_nonnull(at);
         sequence++;
         int len = snprintf(at, 100, "{\"id\":\"%08u\"}", (unsigned)sequence);
         struct cg_event_meta meta = {
-            .sequence = sequence, .received_ns = received_ns, .kind = CG_EVENT_GUEST};
+            .sequence = sequence, .received_ns = received_ns, .kind = (uint8_t)kind};
         meta.text[CG_TEXT_ID] = (struct cg_event_span){7, 8};
         cg_spool_writer_end(writer, (size_t)len, &meta, run);
     }
     ck_assert_int_eq(cg_spool_writer_commit(writer, &err), CG_APPEND_DONE);
+}
+
+static void append(uint64_t count)
+{
+    append_of(CG_EVENT_GUEST, count);
 }
 
 static void start(void)
@@ -541,6 +550,109 @@ START_TEST(a_dead_destination_does_not_delay_another)
 }
 END_TEST
 
+/* --- filters --- */
+
+static const char *const gateway_kind[] = {"gateway"};
+static const struct cg_filter_rules only_gateway = {.kinds = {gateway_kind, 1}};
+
+START_TEST(what_a_filter_holds_back_counts_as_passed)
+{
+    config.filter = &only_gateway;
+    append(7);
+    append_of(CG_EVENT_GATEWAY, 1);
+    append(5);
+    append_of(CG_EVENT_GATEWAY, 2);
+    append(3);
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 3);
+    ck_assert_uint_eq(status.filtered_events, 15);
+    ck_assert_uint_eq(status.backlog.events, 0);
+    ck_assert_uint_eq(script.calls_count, 1); /* one batch, though others stood between them */
+    ck_assert_uint_eq(script.calls[0].count, 3);
+    append(1000);
+    catch_up();
+    ck_assert_uint_eq(status_now().filtered_events, 1015);
+    ck_assert_uint_eq(script.calls_count, 1);
+}
+END_TEST
+
+START_TEST(a_selective_filter_still_makes_full_batches)
+{
+    enum { ROUNDS = 2000 };
+    config.filter = &only_gateway;
+    config.batch_events = 50;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        append(19);
+        append_of(CG_EVENT_GATEWAY, 1);
+    }
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, ROUNDS);
+    ck_assert_uint_eq(status.filtered_events, 19 * ROUNDS);
+    /* 2,000 events in batches of 50 are 40 requests; the first reading knows nothing yet. */
+    ck_assert_uint_le(script.calls_count, 44);
+}
+END_TEST
+
+START_TEST(what_a_filter_holds_back_does_not_wait_behind_a_dead_destination)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    config.filter = &only_gateway;
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    append(100); /* in front of what cannot be sent: done with */
+    append_of(CG_EVENT_GATEWAY, 1);
+    append(10); /* behind it: in order */
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    ck_assert_uint_eq(status_now().filtered_events, 100);
+    ck_assert_uint_eq(status_now().backlog.events, 11);
+    cg_delivery_reopen(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 1);
+    ck_assert_uint_eq(status_now().filtered_events, 110);
+}
+END_TEST
+
+START_TEST(poison_among_filtered_events_is_found)
+{
+    config.filter = &only_gateway;
+    config.dead_letter_path = letters_path;
+    uint64_t first = first_index();
+    for (unsigned i = 0; i < 100; i++) {
+        append(3);
+        append_of(CG_EVENT_GATEWAY, 1);
+    }
+    script.poison = first + 4 * 37 + 3;
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 99);
+    ck_assert_uint_eq(status.dead_lettered_events, 1);
+    ck_assert_uint_eq(status.filtered_events, 300);
+}
+END_TEST
+
+START_TEST(flush_does_not_linger_for_filtered_events)
+{
+    config.filter = &only_gateway;
+    config.linger_ns = HOUR_S * CG_NS_PER_S;
+    start();
+    append(3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    append_of(CG_EVENT_GATEWAY, 2);
+    append(3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 2);
+    ck_assert_uint_eq(status_now().filtered_events, 6);
+}
+END_TEST
+
 /* --- dead letters that are sent again --- */
 
 static void set_poison(uint64_t index)
@@ -785,6 +897,11 @@ int main(void)
     tcase_add_test(tests, events_that_the_destination_counted_out_are_counted);
     tcase_add_test(tests, an_exporter_that_cannot_be_opened_fails_the_start);
     tcase_add_test(tests, a_dead_destination_does_not_delay_another);
+    tcase_add_test(tests, what_a_filter_holds_back_counts_as_passed);
+    tcase_add_test(tests, a_selective_filter_still_makes_full_batches);
+    tcase_add_test(tests, what_a_filter_holds_back_does_not_wait_behind_a_dead_destination);
+    tcase_add_test(tests, poison_among_filtered_events_is_found);
+    tcase_add_test(tests, flush_does_not_linger_for_filtered_events);
     tcase_add_test(tests, a_letter_that_is_marked_is_sent_as_it_was_and_leaves);
     tcase_add_test(tests, a_letter_that_is_refused_again_stays_and_others_go_out);
     tcase_add_test(tests, a_replay_that_was_interrupted_goes_on_with_the_next_start);
