@@ -26,6 +26,9 @@ struct cg_exporter_config {
     const char *quota_text; /* as written; NULL: none */
     uint64_t quota_bytes;   /* 0: none */
     struct cg_filter_rules filter;
+    uint64_t max_age_ns;  /* 0: none is too old */
+    uint64_t watchdog_ns; /* 0: none */
+    uint64_t dead_letter_bytes_max;
     void *own; /* ops->config_size bytes, filled by ops->options */
 };
 
