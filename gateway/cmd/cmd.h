@@ -12,6 +12,7 @@ enum { CG_EXIT_OK = 0, CG_EXIT_FAILED = 1, CG_EXIT_USAGE = 64, CG_EXIT_CONFIG = 
 
 int cg_cmd_cell(int argc, char **argv);
 int cg_cmd_check(int argc, char **argv);
+int cg_cmd_dead_letter(int argc, char **argv);
 int cg_cmd_decode(int argc, char **argv);
 int cg_cmd_keygen(int argc, char **argv);
 int cg_cmd_run(int argc, char **argv);

@@ -4,6 +4,7 @@
 #include "cellgate/limits.h"
 #include "event/json_write.h"
 #include "http/arguments.h"
+#include "http/dead_letters_page.h"
 #include "http/registration_body.h"
 #include "http/server.h"
 #include "http/tap_page.h"
@@ -282,6 +283,19 @@ static void delete_cell(const struct cg_control *control, const char *cell_id,
     }
 }
 
+/* --- /v1/dead-letters --- */
+
+static void dead_letters(const struct cg_control *control, const struct cg_http_request *request,
+                         struct cg_http_answer *answer)
+{
+    if (is(request->method, MHD_HTTP_METHOD_POST) &&
+        !is_json(cg_http_header(request, MHD_HTTP_HEADER_CONTENT_TYPE))) {
+        cg_http_problem(answer, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a body is application/json");
+        return;
+    }
+    cg_dead_letters_page(control->view, request, answer);
+}
+
 /* --- the listener --- */
 
 static bool defers(void *context, const struct cg_http_request *request)
@@ -289,6 +303,9 @@ static bool defers(void *context, const struct cg_http_request *request)
     (void)context;
     if (is(request->path, flush_path)) {
         return is(request->method, MHD_HTTP_METHOD_POST);
+    }
+    if (cg_dead_letters_page_has(request->path)) {
+        return true; /* it reads files */
     }
     return cg_public_cell_id(request->path) != NULL &&
            (is(request->method, MHD_HTTP_METHOD_PUT) ||
@@ -300,7 +317,9 @@ static void work(void *context, const struct cg_http_request *request,
 {
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
-    if (cell_id == NULL) {
+    if (cg_dead_letters_page_has(request->path)) {
+        dead_letters(control, request, answer);
+    } else if (cell_id == NULL) {
         flush(control, request, answer);
     } else if (is(request->method, MHD_HTTP_METHOD_PUT)) {
         put_cell(control, cell_id, request, answer);

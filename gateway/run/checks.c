@@ -254,6 +254,10 @@ static void check_exporter(const struct checking *checking,
         cg_problems_add(checking->problems, node->place,
                         "retry.hold_max: less than retry.hold_initial");
     }
+    if (exporter->max_age_ns != 0 && checking->config->state_dir == NULL) {
+        cg_problems_add(checking->problems, node->place,
+                        "retry.max_age: needs state_dir, where what is too old is set aside");
+    }
     struct cg_error err;
     check_filter(checking, exporter, node, own_is_whole);
     if (own_is_whole && exporter->ops != NULL && exporter->ops->validate != NULL &&

@@ -400,6 +400,25 @@ static const struct cg_option retry_options[] = {
      .max = SUSPECT_AFTER_MAX,
      .fallback = "8",
      .help = "Answers like 500 in a row to one batch before an event in it is suspected."},
+    {.key = "max_age",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(max_age_ns),
+     .max = 366 * DURATION_DAY,
+     .fallback = "0",
+     .help = "An event that was received longer ago is not delivered any more but set aside as a "
+             "dead letter with the reason age; needs state_dir. 0: no event is too old."},
+    TABLE_END,
+};
+
+static const struct cg_option dead_letters_options[] = {
+    {.key = "max_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = EXPORTER(dead_letter_bytes_max),
+     .min = MIB,
+     .max = 64 * GIB,
+     .fallback = "64MiB",
+     .help = "What this exporter's dead letters may take; when they are full the exporter holds "
+             "until some are replayed or dropped."},
     TABLE_END,
 };
 
@@ -445,6 +464,17 @@ const struct cg_option cg_schema_exporter[] = {
      .help = "One of the types below."},
     {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
     {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
+    {.key = "dead_letters",
+     .type = CG_OPTION_SECTION,
+     .fields = dead_letters_options,
+     .help = "Events that could not be delivered, in state_dir."},
+    {.key = "watchdog",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(watchdog_ns),
+     .max = DURATION_DAY,
+     .fallback = "5m",
+     .help = "A backlog for so long without an answer to any request is reported, and the "
+             "exporter's connection made anew. 0: never."},
     {.key = "filter",
      .type = CG_OPTION_SECTION,
      .fields = filter_options,
