@@ -27,9 +27,12 @@ struct cg_control {
     struct cg_enrolment *enrolment;
     struct cg_http_jobs *jobs;
     struct cg_http_server *server;
+    cg_reload *reload;
+    void *reload_context;
 };
 
 static const char flush_path[] = "/v1/flush";
+static const char reload_path[] = "/v1/reload";
 
 static bool is(const char *a, const char *b)
 {
@@ -60,9 +63,11 @@ static void wait_until(const struct cg_control *control, uint64_t index, uint64_
                        struct cg_http_answer *answer)
 {
     const struct cg_gateway_view *view = control->view;
+    cg_view_lock(view);
     for (size_t i = 0; i < view->deliveries_count; i++) {
         cg_delivery_flush(view->deliveries[i]);
     }
+    cg_view_unlock(view);
     answer->wait = (struct cg_http_wait){
         .until_index = index,
         .deadline_ns = cg_clock_monotonic(view->clock) + timeout_ns,
@@ -129,14 +134,14 @@ static bool finished(void *context, const struct cg_http_request *request,
 {
     (void)request;
     const struct cg_gateway_view *view = ((struct cg_control *)context)->view;
-    if (all_acknowledged(view, answer->wait.until_index)) {
-        return true;
-    }
-    bool overdue = cg_clock_monotonic(view->clock) >= answer->wait.deadline_ns;
-    if (overdue) {
+    cg_view_lock(view);
+    bool done = all_acknowledged(view, answer->wait.until_index);
+    if (!done && cg_clock_monotonic(view->clock) >= answer->wait.deadline_ns) {
         give_up(view, answer);
+        done = true;
     }
-    return overdue;
+    cg_view_unlock(view);
+    return done;
 }
 
 /* --- POST /v1/flush --- */
@@ -167,13 +172,43 @@ static void flush(const struct cg_control *control, const struct cg_http_request
     }
     answer->content_type = "application/json";
     cg_buf_append_str(&answer->body, "{\"exporters\":[");
+    cg_view_lock(control->view);
     for (size_t i = 0; i < control->view->deliveries_count; i++) {
         struct cg_delivery_status status;
         cg_delivery_status(control->view->deliveries[i], &status);
         cg_buf_printf(&answer->body, "%s\"%s\"", i == 0 ? "" : ",", status.name);
     }
+    cg_view_unlock(control->view);
     cg_buf_append_str(&answer->body, "]}\n");
     wait_until(control, until_index, timeout_ns, answer);
+}
+
+/* --- POST /v1/reload --- */
+
+static void reload(const struct cg_control *control, struct cg_http_answer *answer)
+{
+    cg_auto_buf struct cg_buf report;
+    cg_auto_buf struct cg_buf problems;
+    cg_buf_init(&report, CG_RELOAD_REPORT_BYTES_MAX);
+    cg_buf_init(&problems, CG_RELOAD_PROBLEMS_BYTES_MAX);
+    enum cg_reload_outcome outcome = control->reload(control->reload_context, &report, &problems);
+    if (outcome == CG_RELOAD_DONE) {
+        answer->content_type = "application/json";
+        cg_buf_append(&answer->body, cg_buf_bytes(&report));
+        cg_buf_append_char(&answer->body, '\n');
+        return;
+    }
+    if (outcome == CG_RELOAD_REFUSED) {
+        cg_http_problem(answer, MHD_HTTP_UNPROCESSABLE_CONTENT,
+                        "the configuration is refused, and nothing has changed");
+    } else {
+        cg_http_problem(answer, MHD_HTTP_INTERNAL_SERVER_ERROR,
+                        "the configuration is in force in part only");
+    }
+    answer->body.len -= strlen("}\n");
+    cg_buf_append_str(&answer->body, ",\"problems\":");
+    cg_reloads_append_problems(cg_buf_bytes(&problems), &answer->body);
+    cg_buf_append_str(&answer->body, "}\n");
 }
 
 /* --- PUT and DELETE /v1/cells/{id} --- */
@@ -282,10 +317,15 @@ static void delete_cell(const struct cg_control *control, const char *cell_id,
 
 /* --- the listener --- */
 
+/* What is done rather than read, and so asked for with POST. */
+static bool is_deed(const struct cg_control *control, const char *path)
+{
+    return is(path, flush_path) || (is(path, reload_path) && control->reload != NULL);
+}
+
 static bool defers(void *context, const struct cg_http_request *request)
 {
-    (void)context;
-    if (is(request->path, flush_path)) {
+    if (is_deed(context, request->path)) {
         return is(request->method, MHD_HTTP_METHOD_POST);
     }
     return cg_public_cell_id(request->path) != NULL &&
@@ -298,7 +338,9 @@ static void work(void *context, const struct cg_http_request *request,
 {
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
-    if (cell_id == NULL) {
+    if (is(request->path, reload_path)) {
+        reload(control, answer);
+    } else if (cell_id == NULL) {
         flush(control, request, answer);
     } else if (is(request->method, MHD_HTTP_METHOD_PUT)) {
         put_cell(control, cell_id, request, answer);
@@ -311,8 +353,10 @@ static void handle(void *context, const struct cg_http_request *request,
                    struct cg_http_answer *answer)
 {
     const struct cg_control *control = context;
-    if (is(request->path, flush_path)) {
-        cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "flushing is asked for with POST");
+    if (is_deed(control, request->path)) {
+        cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED,
+                        is(request->path, flush_path) ? "flushing is asked for with POST"
+                                                      : "reloading is asked for with POST");
         answer->allow = "POST";
         return;
     }
@@ -362,6 +406,8 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
     }
     control->view = view;
     control->enrolment = enrolment;
+    control->reload = config->reload;
+    control->reload_context = config->reload_context;
     if (!cg_http_jobs_start(WORKERS, WAITING_MAX, &control->jobs, err)) {
         free(control);
         return false;

@@ -1,10 +1,10 @@
 /*
  * control.h - the control listener: cells in and out, on a Unix socket. docs/contract.md section 6.
  *
- * It serves what the public listener serves, and beside that PUT and DELETE of /v1/cells/{id} and
- * POST /v1/flush. These run on a few threads of their own (server.h, "deferred"), so that /livez
- * never waits for a disk or a guest; who waits for exporters waits on no thread at all. Who may
- * connect is a matter of the socket's mode and group.
+ * It serves what the public listener serves, and beside that PUT and DELETE of /v1/cells/{id},
+ * POST /v1/flush and POST /v1/reload. These run on a few threads of their own (server.h,
+ * "deferred"), so that /livez never waits for a disk or a guest; who waits for exporters waits on
+ * no thread at all. Who may connect is a matter of the socket's mode and group.
  */
 #ifndef CELLGATE_HTTP_CONTROL_H
 #define CELLGATE_HTTP_CONTROL_H
@@ -21,6 +21,8 @@ struct cg_control_config {
     const char *group; /* name or number; NULL: the gateway's own */
     uint64_t request_timeout_ns;
     uint32_t connections_max;
+    cg_reload *reload; /* called on a thread that may block; NULL: not possible */
+    void *reload_context;
 };
 
 /* The view and the enrolment are borrowed until stop. */

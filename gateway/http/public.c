@@ -96,6 +96,20 @@ static const struct route *route_of(const char *path)
     return cg_public_cell_id(path) == NULL ? NULL : &cell_route;
 }
 
+void cg_view_lock(const struct cg_gateway_view *view)
+{
+    if (view->deliveries_lock != NULL) {
+        (void)pthread_rwlock_rdlock(view->deliveries_lock);
+    }
+}
+
+void cg_view_unlock(const struct cg_gateway_view *view)
+{
+    if (view->deliveries_lock != NULL) {
+        (void)pthread_rwlock_unlock(view->deliveries_lock);
+    }
+}
+
 void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_request *request,
                       struct cg_http_answer *answer)
 {
@@ -110,7 +124,9 @@ void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_r
         answer->allow = "GET, HEAD";
         return;
     }
+    cg_view_lock(view);
     route->get(view, request, answer);
+    cg_view_unlock(view);
 }
 
 static void handle(void *context, const struct cg_http_request *request,
@@ -154,6 +170,13 @@ bool cg_public_start(const struct cg_public_config *config, const struct cg_gate
 const char *cg_public_address(const struct cg_public *server, size_t which)
 {
     return cg_http_server_address(server->servers[which]);
+}
+
+void cg_public_set_hosts(struct cg_public *server, struct cg_strings hosts)
+{
+    for (size_t i = 0; i < server->servers_count; i++) {
+        cg_http_server_set_hosts(server->servers[i], hosts);
+    }
 }
 
 void cg_public_stop(struct cg_public *server)

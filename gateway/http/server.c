@@ -42,7 +42,7 @@ struct cg_http_server {
     _Atomic bool stopping;
     pthread_t thread;
 
-    pthread_mutex_t lock;
+    pthread_mutex_t lock;    /* covers config.hosts too, which a reload may change */
     struct exchange *worked; /* under the lock; the rest is the thread's own */
     struct exchange *waiting;
     size_t deferred; /* exchanges whose connection is suspended */
@@ -67,8 +67,16 @@ static enum MHD_Result count_host(void *context, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
+static bool host_allowed(struct cg_http_server *server, const char *host)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    bool allowed = cg_host_allowed(host, server->config.hosts);
+    (void)pthread_mutex_unlock(&server->lock);
+    return allowed;
+}
+
 /* Fills in the refusal and returns false if the request may not be answered at all. */
-static bool admit(const struct cg_http_server *server, const struct cg_http_request *request,
+static bool admit(struct cg_http_server *server, const struct cg_http_request *request,
                   const char *version, struct cg_http_answer *answer)
 {
     struct host_headers host = {0};
@@ -83,7 +91,7 @@ static bool admit(const struct cg_http_server *server, const struct cg_http_requ
         cg_http_problem(answer, MHD_HTTP_BAD_REQUEST, "a request carries exactly one Host");
         return false;
     }
-    if (!cg_host_allowed(host.value, server->config.hosts)) {
+    if (!host_allowed(server, host.value)) {
         cg_http_problem(answer, MHD_HTTP_FORBIDDEN,
                         "Host is not an address, localhost or one of http.hosts");
         return false;
@@ -530,6 +538,13 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
 const char *cg_http_server_address(const struct cg_http_server *server)
 {
     return server->address;
+}
+
+void cg_http_server_set_hosts(struct cg_http_server *server, struct cg_strings hosts)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    server->config.hosts = hosts;
+    (void)pthread_mutex_unlock(&server->lock);
 }
 
 void cg_http_server_stop(struct cg_http_server *server)

@@ -55,6 +55,7 @@ enum cg_connect_refusal {
 struct cg_ingress_shared {
     _Atomic uint32_t connections;        /* open now */
     _Atomic uint32_t draining;           /* closed by us and being read to their end */
+    _Atomic uint64_t boot_grace_ns;      /* for cells that are adopted from now on */
     struct cg_log_limit log_limit;       /* all cells together */
     struct cg_log_limit pause_log_limit; /* of a spool that is full */
     struct cg_overflow overflow;

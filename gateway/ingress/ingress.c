@@ -1,5 +1,6 @@
 #include "ingress/ingress.h"
 
+#include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "ingress/acceptor.h"
 #include "ingress/reader.h"
@@ -9,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LOG_PERIOD_S = 10, LOG_LINES_MAX = 100 }; /* about guests' doings, all cells together */
+enum {
+    LOG_PERIOD_S = 10, /* about guests' doings, all cells together */
+    LOG_LINES_MAX = 100,
+    CHANGE_WAIT_MS = 1000, /* for threads to take up a change */
+};
 
 struct worker {
     struct cg_reader *reader;
@@ -148,43 +153,61 @@ static void remove_socket(struct cg_ingress *ingress, const struct cg_cell *cell
     cg_registrations_unmade(ingress->config.registrations, path);
 }
 
-enum cg_listening_outcome cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
-                                           const struct cg_kept_registration *registration,
-                                           struct cg_error *err)
+enum cg_listening_outcome cg_ingress_bind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                                          const struct cg_kept_registration *registration,
+                                          struct cg_listening *ret_listening, struct cg_error *err)
+{
+    const struct cg_listening_request request = listening_request(ingress, cell);
+    return cg_listening_open(&request, ingress->config.registrations, registration, ret_listening,
+                             err);
+}
+
+void cg_ingress_unbind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                       struct cg_listening *listening)
+{
+    remove_socket(ingress, cell, listening);
+    cg_listening_close(listening);
+}
+
+bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
+                      struct cg_listening *listening, struct cg_error *err)
 {
     CG_ASSERT(cell->ingress_thread < ingress->config.threads && cell->channel == NULL);
-    const struct cg_listening_request request = listening_request(ingress, cell);
-    struct cg_listening listening;
-    enum cg_listening_outcome outcome =
-        cg_listening_open(&request, ingress->config.registrations, registration, &listening, err);
-    if (outcome != CG_LISTENING_DONE) {
-        return outcome;
-    }
     struct cg_channel *channel =
-        cg_channel_new(cell, ingress->workers[cell->ingress_thread].reader, &listening);
+        cg_channel_new(cell, ingress->workers[cell->ingress_thread].reader, listening);
     if (channel == NULL) {
-        (void)cg_error_set(err, "out of memory for a channel");
-        remove_socket(ingress, cell, &listening);
-        cg_listening_close(&listening);
-        return CG_LISTENING_FAILED;
+        cg_ingress_unbind(ingress, cell, listening);
+        return cg_error_set(err, "out of memory for a channel");
     }
     if (!add_channel(ingress, channel, err)) {
-        remove_socket(ingress, cell, &listening);
+        remove_socket(ingress, cell, listening);
         cg_channel_free(channel);
-        return CG_LISTENING_FAILED;
+        return false;
     }
     if (!cg_acceptor_add(ingress->acceptor, channel, err)) {
         /* The reader knows it already, and lets it go as it does any. */
         struct cg_run_totals totals;
-        remove_socket(ingress, cell, &listening);
-        cg_listening_close(&channel->listening);
+        cg_ingress_unbind(ingress, cell, &channel->listening);
         if (take_channel(ingress, cell) != NULL) {
             bool told = cg_reader_forget(channel->reader, channel, 0, &totals);
             (void)told; /* nothing has happened in this run */
         }
-        return CG_LISTENING_FAILED;
+        return false;
     }
-    return CG_LISTENING_DONE;
+    return true;
+}
+
+enum cg_listening_outcome cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
+                                           const struct cg_kept_registration *registration,
+                                           struct cg_error *err)
+{
+    struct cg_listening listening;
+    enum cg_listening_outcome outcome =
+        cg_ingress_bind(ingress, cell, registration, &listening, err);
+    if (outcome == CG_LISTENING_DONE && !cg_ingress_adopt(ingress, cell, &listening, err)) {
+        outcome = CG_LISTENING_FAILED;
+    }
+    return outcome;
 }
 
 bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell, struct cg_error *err)
@@ -204,6 +227,71 @@ bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell, uint64_
     cg_listening_close(&channel->listening);
     return cg_reader_forget(channel->reader, channel, deadline_ns, ret_totals) ||
            cg_error_set(err, "the spool has not taken the last events yet");
+}
+
+/* --- changing --- */
+
+struct cg_ingress_change {
+    unsigned count;
+    struct cg_reader_change *of_reader[]; /* `count`; NULL once handed over */
+};
+
+bool cg_ingress_change_new(const struct cg_ingress *ingress,
+                           const struct cg_ingress_settings *settings,
+                           const struct cg_signing_key *key, struct cg_ingress_change **ret_change,
+                           struct cg_error *err)
+{
+    unsigned count = ingress->config.threads;
+    struct cg_ingress_change *change =
+        calloc(1, sizeof(*change) + count * sizeof(struct cg_reader_change *));
+    if (change == NULL) {
+        return cg_error_set(err, "out of memory for a change");
+    }
+    change->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        if (!cg_reader_change_new(settings, key, &change->of_reader[i], err)) {
+            cg_ingress_change_free(change);
+            return false;
+        }
+    }
+    *ret_change = change;
+    return true;
+}
+
+void cg_ingress_change_apply(struct cg_ingress *ingress, struct cg_ingress_change *change)
+{
+    uint64_t until_ns = cg_clock_monotonic(&cg_clock_system) + CHANGE_WAIT_MS * CG_NS_PER_MS;
+    for (unsigned i = 0; i < change->count; i++) {
+        cg_reader_change(ingress->workers[i].reader, cg_steal_ptr(change->of_reader[i]));
+    }
+    for (unsigned i = 0; i < change->count; i++) {
+        cg_reader_await_change(ingress->workers[i].reader, until_ns);
+    }
+    cg_ingress_change_free(change);
+}
+
+void cg_ingress_change_free(struct cg_ingress_change *change)
+{
+    for (unsigned i = 0; change != NULL && i < change->count; i++) {
+        cg_reader_change_free(change->of_reader[i]);
+    }
+    free(change);
+}
+
+void cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns)
+{
+    for (unsigned i = 0; i < ingress->config.threads; i++) {
+        ret_turns[i] = cg_reader_turns(ingress->workers[i].reader);
+    }
+    ret_turns[ingress->config.threads] = cg_acceptor_turns(ingress->acceptor);
+}
+
+void cg_ingress_poke(struct cg_ingress *ingress)
+{
+    for (unsigned i = 0; i < ingress->config.threads; i++) {
+        cg_reader_poke(ingress->workers[i].reader);
+    }
+    cg_acceptor_poke(ingress->acceptor);
 }
 
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress)

@@ -18,6 +18,14 @@
 
 struct cg_ingress;
 
+/* What a reload may change: a part of the configuration below. */
+struct cg_ingress_settings {
+    uint64_t frames_per_second, frames_burst;
+    uint64_t frame_deadline_ns;
+    uint64_t boot_grace_ns;
+    bool keepalive_once;
+};
+
 /* Copied at start; what it points at is borrowed until stop. */
 struct cg_ingress_config {
     unsigned threads;
@@ -49,6 +57,41 @@ CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *c
 CG_MUST_USE enum cg_listening_outcome
 cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
                  const struct cg_kept_registration *registration, struct cg_error *err);
+
+/*
+ * Enrolling in two steps: what can fail for the operator's reasons, and the rest. What was bound
+ * and is not adopted is unbound, and then there never was a socket.
+ */
+CG_MUST_USE enum cg_listening_outcome
+cg_ingress_bind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                const struct cg_kept_registration *registration, struct cg_listening *ret_listening,
+                struct cg_error *err);
+/* Listens with it. On failure (no memory) it is unbound. */
+CG_MUST_USE bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
+                                  struct cg_listening *listening, struct cg_error *err);
+void cg_ingress_unbind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                       struct cg_listening *listening);
+
+/*
+ * Changing what the ingress threads work by, in two steps. Making a change may fail, and nothing
+ * has happened then; applying it cannot, and returns when every thread works by it, or after a
+ * second with a thread that a disk holds up, which then takes it up as soon as it goes on. `key`
+ * NULL: they go on signing with theirs. One change at a time.
+ */
+struct cg_ingress_change;
+CG_MUST_USE bool cg_ingress_change_new(const struct cg_ingress *ingress,
+                                       const struct cg_ingress_settings *settings,
+                                       const struct cg_signing_key *key,
+                                       struct cg_ingress_change **ret_change, struct cg_error *err);
+/* Takes the change. */
+void cg_ingress_change_apply(struct cg_ingress *ingress, struct cg_ingress_change *change);
+/* One that is not applied. NULL is fine. */
+void cg_ingress_change_free(struct cg_ingress_change *change);
+
+/* How often each thread has turned: of the ingress threads, and behind them the acceptor's. A poke
+ * makes each turn once more. Any thread. */
+void cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns);
+void cg_ingress_poke(struct cg_ingress *ingress);
 
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);

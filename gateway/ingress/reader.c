@@ -8,8 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* One Ed25519 signature takes as long as thirty events without one: shorter turns are fairer. */
-enum { READ_BYTES_ED25519 = 32 * 1024, READ_BYTES_MIN = 4096 };
+enum { READ_BYTES_MIN = 4096 };
 
 /* --- making --- */
 
@@ -24,9 +23,17 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
     reader->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
     reader->config = config;
     reader->shared = shared;
-    reader->rate = cg_rate_make(config->frames_per_second, config->frames_burst);
+    reader->settings = (struct cg_ingress_settings){
+        .frames_per_second = config->frames_per_second,
+        .frames_burst = config->frames_burst,
+        .frame_deadline_ns = config->frame_deadline_ns,
+        .boot_grace_ns = config->boot_grace_ns,
+        .keepalive_once = config->keepalive_once,
+    };
+    atomic_store(&shared->boot_grace_ns, config->boot_grace_ns);
     reader->partial_bytes_max = config->partial_bytes_max / config->threads;
     (void)pthread_mutex_init(&reader->inbox_lock, NULL);
+    (void)pthread_cond_init(&reader->changed, NULL);
     cg_list_init(&reader->inbox);
     cg_list_init(&reader->notes);
     cg_list_init(&reader->channels);
@@ -41,9 +48,7 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
         cg_reader_free(reader);
         return false;
     }
-    reader->read_bytes = cg_pipeline_signing_mode(reader->pipeline) == CG_SIGNING_ED25519
-                             ? READ_BYTES_ED25519
-                             : CG_READ_BYTES_MAX;
+    cg_reader_settle(reader);
     *ret_reader = reader;
     return true;
 }
@@ -307,7 +312,7 @@ static uint64_t next_deadline(const struct cg_reader *reader)
     } else if (!cg_list_is_empty(&reader->leaving)) {
         deadline = 0; /* there is something to read, or to append */
     } else if (oldest != NULL) {
-        deadline = earlier(deadline, oldest->begun_ns + reader->config->frame_deadline_ns +
+        deadline = earlier(deadline, oldest->begun_ns + reader->settings.frame_deadline_ns +
                                          reader->stalled_total_ns);
     }
     return deadline;
@@ -317,7 +322,8 @@ static void end_partials(struct cg_reader *reader)
 {
     struct cg_partial *oldest;
     while (!reader->stalled && (oldest = cg_partial_oldest(&reader->partials)) != NULL &&
-           cg_reader_reading_time(reader) - oldest->begun_ns >= reader->config->frame_deadline_ns) {
+           cg_reader_reading_time(reader) - oldest->begun_ns >=
+               reader->settings.frame_deadline_ns) {
         struct cg_connection *owner = oldest->owner;
         if (cg_list_is_linked(&owner->channel->in_paused)) {
             /* It is we who do not read. */
@@ -355,6 +361,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
         cg_loop_wait(&reader->loop, before_ns, until_ns, &ready);
     }
     reader->now_ns = cg_clock_monotonic(clock);
+    cg_reader_take_change(reader);
     if (ready.woken) {
         empty_inbox(reader);
     }
@@ -379,6 +386,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     }
     cg_reader_bury(reader);
     cg_reader_bury_ended(reader);
+    atomic_fetch_add_explicit(&reader->turns, 1, memory_order_relaxed);
     return ready.count;
 }
 
@@ -461,6 +469,16 @@ void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint6
     cg_loop_wake(&reader->loop);
 }
 
+uint64_t cg_reader_turns(const struct cg_reader *reader)
+{
+    return atomic_load_explicit(&reader->turns, memory_order_relaxed);
+}
+
+void cg_reader_poke(struct cg_reader *reader)
+{
+    cg_loop_wake(&reader->loop);
+}
+
 void cg_reader_run(struct cg_reader *reader)
 {
     int order;
@@ -486,6 +504,8 @@ void cg_reader_free(struct cg_reader *reader)
     }
     cg_pipeline_free(reader->pipeline);
     cg_loop_fini(&reader->loop);
+    cg_reader_change_free(reader->change);
+    (void)pthread_cond_destroy(&reader->changed);
     (void)pthread_mutex_destroy(&reader->inbox_lock);
     free(reader);
 }

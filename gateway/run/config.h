@@ -22,7 +22,8 @@ struct cg_exporter_config {
     uint64_t batch_events, batch_bytes, linger_ns;
     uint64_t backoff_initial_ns, backoff_max_ns, hold_initial_ns, hold_max_ns, retry_after_max_ns;
     uint64_t suspect_after;
-    void *own; /* ops->config_size bytes, filled by ops->options */
+    void *own;           /* ops->config_size bytes, filled by ops->options */
+    size_t line, column; /* where it stands; 0: not in the file */
 };
 
 struct cg_config {
@@ -69,6 +70,7 @@ struct cg_config {
         const char *mode; /* "off", "hmac-sha256" or "ed25519"; NULL: not said, keys.h judges */
         const char *kid;
         const char *key_file;
+        size_t line, column; /* where the section stands; 0: not in the file */
     } signing;
 
     struct {
@@ -108,7 +110,19 @@ CG_MUST_USE bool cg_config_load(const char *path, const char *const *settings,
 CG_MUST_USE bool cg_config_parse(const char *name, struct cg_bytes text,
                                  const char *const *settings, size_t settings_count,
                                  struct cg_config **ret_config, struct cg_buf *ret_problems);
+/*
+ * The same for a gateway that runs with `running`: a key that differs and cannot be changed while
+ * it runs is a problem too, at its place.
+ */
+CG_MUST_USE bool cg_config_reload(const char *path, const char *const *settings,
+                                  size_t settings_count, const struct cg_config *running,
+                                  struct cg_config **ret_config, struct cg_buf *ret_problems);
 void cg_config_free(struct cg_config *config);
+
+/* Whether two exporters, or two cells, are configured alike, by value. */
+bool cg_config_exporter_equal(const struct cg_exporter_config *a,
+                              const struct cg_exporter_config *b);
+bool cg_config_cell_equal(const struct cg_cell_spec *a, const struct cg_cell_spec *b);
 
 /* Writes the configuration in force, defaults included, as YAML. Secrets are hidden, and absent
  * values are null. */

@@ -121,6 +121,7 @@ struct cg_spool {
     pthread_t committer;
     pthread_cond_t committer_wake;
     bool committer_idle;
+    _Atomic uint64_t committer_turns;
     bool dirty;
     bool stopping;
     bool dir_dirty;     /* a segment was made or renamed since the directory was synced */

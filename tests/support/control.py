@@ -31,7 +31,8 @@ def schema_of(method, path, status):
         return "cells"
     if page.startswith("/v1/cells/"):
         return {"PUT": "registration", "DELETE": "run-totals"}.get(method, "cell")
-    return {"/v1/exporters": "exporters", "/v1/flush": "flush"}.get(page)
+    pages = {"/v1/exporters": "exporters", "/v1/flush": "flush", "/v1/reload": "reload"}
+    return pages.get(page)
 
 
 class ControlledGateway(Gateway):
