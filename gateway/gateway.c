@@ -1,5 +1,6 @@
 #include "gateway.h"
 
+#include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
 #include "cellgate/log.h"
 #include "gateway_state.h"
@@ -22,6 +23,7 @@ enum {
     CONTROL_CONNECTIONS_MAX = 512,
     FORGET_MS = 2000, /* section 6: reading at the end of a run */
     RETRY_END_MS = 1000,
+    HANDED_OVER_DRAIN_MS = 1000, /* exporters' time, while guests wait for the next gateway */
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
@@ -279,8 +281,12 @@ static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
 
 static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 {
+    int fds[CG_INHERITED_HTTP_MAX];
     const struct cg_public_config public = {
         .listen = gateway->config->http.listen,
+        .inherited_fds = fds,
+        .inherited_count = cg_inherited_take(gateway->source.inherited, CG_INHERITED_HTTP, fds,
+                                             CG_INHERITED_HTTP_MAX),
         .hosts = gateway->config->http.hosts,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
         .connections_max = HTTP_CONNECTIONS_MAX,
@@ -292,10 +298,14 @@ static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
     gateway->view.registry = gateway->registry;
     gateway->view.spool = gateway->spool;
     gateway->view.clock = gateway->clock;
-    if (!cg_public_start(&public, &gateway->view, &gateway->http, err)) {
+    bool started = cg_public_start(&public, &gateway->view, &gateway->http, err);
+    for (size_t i = 0; i < public.inherited_count; i++) {
+        cg_cleanup_close(&fds[i]); /* those that were not taken */
+    }
+    if (!started) {
         return false;
     }
-    for (size_t i = 0; i < public.listen.count; i++) {
+    for (size_t i = 0; i < cg_public_listeners(gateway->http); i++) {
         CG_LOG(CG_LOG_INFO, "http_listening",
                CG_F_STR("address", cg_public_address(gateway->http, i)));
     }
@@ -346,6 +356,7 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .roots = config->ingress.roots,
         .peer_uids = config->ingress.peer_uids,
         .registrations = gateway->registrations,
+        .handover = cg_gateway_take_over(gateway),
         .clock = gateway->clock,
     };
     if (!cg_ingress_start(&ingress, gateway->envelope, gateway->key, gateway->spool,
@@ -384,6 +395,7 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         gateway->enrolment = NULL;
         return false;
     }
+    cg_gateway_end_taking_over(gateway);
     return true;
 }
 
@@ -401,8 +413,12 @@ static enum cg_reload_outcome reload_for_control(void *context, struct cg_buf *r
 static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
+    cg_auto_close int fd = -1;
+    const bool inherits =
+        cg_inherited_take(gateway->source.inherited, CG_INHERITED_CONTROL, &fd, 1) > 0;
     const struct cg_control_config control = {
         .socket = config->control.socket,
+        .inherited_fd = inherits ? &fd : NULL,
         .mode = (mode_t)config->control.mode,
         .group = config->control.group,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
@@ -410,13 +426,17 @@ static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
         .reload = reload_for_control,
         .reload_context = gateway,
     };
-    if (control.socket == NULL) {
+    if (control.socket == NULL && !inherits) {
         return true;
+    }
+    if (config->state_dir == NULL) {
+        return cg_error_set(err, "a socket was passed for it, which needs a state_dir");
     }
     if (!cg_control_start(&control, &gateway->view, gateway->enrolment, &gateway->control, err)) {
         return false;
     }
-    CG_LOG(CG_LOG_INFO, "control_listening", CG_F_STR("socket", control.socket));
+    CG_LOG(CG_LOG_INFO, "control_listening",
+           CG_F_STR("address", cg_control_address(gateway->control)));
     return true;
 }
 
@@ -555,7 +575,13 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*i
     stop_control(gateway);
     cg_reloader_stop(gateway); /* nothing is added any more */
     cg_enrolment_close(gateway->enrolment);
-    cg_ingress_drain(gateway->ingress, deadline_ns);
+    if (!cg_gateway_hand_over(gateway, deadline_ns)) {
+        cg_ingress_drain(gateway->ingress, deadline_ns);
+    } else if (gateway->config->spool.dir != NULL) {
+        /* Guests wait for the next gateway, which delivers the rest. */
+        uint64_t soon_ns = cg_clock_monotonic(gateway->clock) + HANDED_OVER_DRAIN_MS * CG_NS_PER_MS;
+        deadline_ns = soon_ns < deadline_ns ? soon_ns : deadline_ns;
+    }
     for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         cg_delivery_flush(gateway->deliveries[i]);
     }

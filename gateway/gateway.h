@@ -10,6 +10,7 @@
 #include "cellgate/error.h"
 #include "http/reloads.h"
 #include "run/config.h"
+#include "run/inherited.h"
 
 struct cg_gateway;
 
@@ -18,6 +19,7 @@ struct cg_gateway_source {
     const char *path;
     const char *const *settings;
     size_t settings_count;
+    struct cg_inherited *inherited; /* sockets that were passed to us: what is used is taken */
 };
 
 /* Starts everything; on return each configured cell's socket listens and /readyz says 200. The

@@ -2,7 +2,7 @@
  * gateway_state.h - the gateway from the inside: for the files that make it up, and nobody else.
  *
  * gateway.c starts and stops the stages, reload.c changes a gateway that runs, reloader.c does so
- * when a signal asks for it.
+ * when a signal asks for it, handover.c leaves the sockets to the gateway after this one.
  */
 #ifndef CELLGATE_GATEWAY_STATE_H
 #define CELLGATE_GATEWAY_STATE_H
@@ -82,6 +82,17 @@ void cg_running_publish(struct cg_gateway *gateway);
 
 CG_MUST_USE bool cg_gateway_load_key(const struct cg_config *config,
                                      struct cg_signing_key **ret_key, struct cg_error *err);
+
+/* --- handover.c --- */
+
+/* What a gateway before this one has left comes out of the store; NULL: nothing, or nothing that
+ * could be used. */
+struct cg_handover *cg_gateway_take_over(struct cg_gateway *gateway);
+/* The start is over: what nobody took is removed. */
+void cg_gateway_end_taking_over(struct cg_gateway *gateway);
+/* Leaves the guests' sockets and connections to the next gateway, if that is wished and possible.
+ * False: they are to be ended as ever. */
+CG_MUST_USE bool cg_gateway_hand_over(struct cg_gateway *gateway, uint64_t deadline_ns);
 
 /* --- reloader.c --- */
 

@@ -177,6 +177,18 @@ static void serve(struct cg_gateway *gateway, const sigset_t *set)
     }
 }
 
+/* A descriptor that nobody has taken is a unit that means something else than we do. */
+static void report_inherited(struct cg_inherited *inherited)
+{
+    for (size_t i = 0; i < inherited->count; i++) {
+        if (inherited->items[i].fd >= 0) {
+            CG_LOG(CG_LOG_WARNING, "descriptor_unused", CG_F_STR("name", inherited->items[i].name),
+                   CG_F_STR("advice", "FileDescriptorName= of the socket unit: http or control"));
+        }
+    }
+    cg_inherited_close(inherited);
+}
+
 /* Takes the configuration. */
 static int run_gateway(const struct cg_gateway_source *source, struct cg_config *config)
 {
@@ -200,6 +212,7 @@ static int run_gateway(const struct cg_gateway_source *source, struct cg_config 
         cg_config_free(config);
         return CG_EXIT_FAILED;
     }
+    report_inherited(source->inherited);
     CG_LOG(CG_LOG_INFO, "ready", CG_F_U64("cells", config->ingress.cells.count));
     cg_notify_ready();
 
@@ -250,6 +263,10 @@ int cg_cmd_run(int argc, char **argv)
         (void)fprintf(stderr, "%s", cg_buf_str(&problems));
         return CG_EXIT_CONFIG;
     }
-    const struct cg_gateway_source source = {path, settings, settings_count};
-    return run_gateway(&source, config);
+    struct cg_inherited inherited;
+    cg_inherited_collect(&inherited);
+    const struct cg_gateway_source source = {path, settings, settings_count, &inherited};
+    int status = run_gateway(&source, config);
+    cg_inherited_close(&inherited);
+    return status;
 }

@@ -396,7 +396,8 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
         return false;
     }
     char address[CG_ADDRESS_TEXT_MAX];
-    int len = snprintf(address, sizeof(address), "unix:%s", config->socket);
+    int len = snprintf(address, sizeof(address), "unix:%s",
+                       config->inherited_fd == NULL ? config->socket : "");
     if (len < 0 || (size_t)len >= sizeof(address)) {
         return cg_error_set(err, "control.socket: %s is too long", config->socket);
     }
@@ -414,6 +415,7 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
     }
     const struct cg_http_server_config listener = {
         .address = address,
+        .inherited_fd = config->inherited_fd,
         .limits = {.max = config->connections_max,
                    .per_address_max = config->connections_max,
                    .request_ns = config->request_timeout_ns,
@@ -436,6 +438,11 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
     }
     *ret_control = control;
     return true;
+}
+
+const char *cg_control_address(const struct cg_control *control)
+{
+    return cg_http_server_address(control->server);
 }
 
 void cg_control_stop(struct cg_control *control)

@@ -17,6 +17,7 @@ struct cg_control;
 /* For start only. */
 struct cg_control_config {
     const char *socket; /* path */
+    int *inherited_fd;  /* a socket that listens already, instead; taken; NULL: none */
     mode_t mode;
     const char *group; /* name or number; NULL: the gateway's own */
     uint64_t request_timeout_ns;
@@ -30,7 +31,9 @@ CG_MUST_USE bool cg_control_start(const struct cg_control_config *config,
                                   const struct cg_gateway_view *view,
                                   struct cg_enrolment *enrolment, struct cg_control **ret_control,
                                   struct cg_error *err);
-/* Answers what is under way, and removes the socket. NULL is fine. */
+/* The address, for logs; borrowed. */
+const char *cg_control_address(const struct cg_control *control);
+/* Answers what is under way, and removes the socket, if it is our own. NULL is fine. */
 void cg_control_stop(struct cg_control *control);
 
 #endif

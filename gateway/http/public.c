@@ -139,15 +139,17 @@ static void handle(void *context, const struct cg_http_request *request,
 bool cg_public_start(const struct cg_public_config *config, const struct cg_gateway_view *view,
                      struct cg_public **ret_public, struct cg_error *err)
 {
-    struct cg_public *server =
-        calloc(1, sizeof(*server) + config->listen.count * sizeof(struct cg_http_server *));
+    const bool inherits = config->inherited_count > 0;
+    const size_t count = inherits ? config->inherited_count : config->listen.count;
+    struct cg_public *server = calloc(1, sizeof(*server) + count * sizeof(struct cg_http_server *));
     if (server == NULL) {
         return cg_error_set(err, "out of memory");
     }
     server->view = view;
-    for (size_t i = 0; i < config->listen.count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct cg_http_server_config listener = {
-            .address = config->listen.items[i],
+            .address = inherits ? NULL : config->listen.items[i],
+            .inherited_fd = inherits ? &config->inherited_fds[i] : NULL,
             .hosts = config->hosts,
             .limits = {.max = config->connections_max,
                        .per_address_max = config->connections_per_address_max,
@@ -165,6 +167,11 @@ bool cg_public_start(const struct cg_public_config *config, const struct cg_gate
     }
     *ret_public = server;
     return true;
+}
+
+size_t cg_public_listeners(const struct cg_public *server)
+{
+    return server->servers_count;
 }
 
 const char *cg_public_address(const struct cg_public *server, size_t which)

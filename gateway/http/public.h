@@ -55,7 +55,10 @@ struct cg_public;
 
 struct cg_public_config {
     struct cg_strings listen; /* "127.0.0.1:9464", "[::1]:9464", "unix:/path"; port 0 picks one */
-    struct cg_strings hosts;  /* names allowed in Host beside addresses and localhost */
+    /* Sockets that listen already, instead of those; they are taken. */
+    int *inherited_fds;
+    size_t inherited_count;
+    struct cg_strings hosts; /* names allowed in Host beside addresses and localhost */
     uint64_t request_timeout_ns;
     uint32_t connections_max;
     uint32_t connections_per_address_max;
@@ -64,6 +67,7 @@ struct cg_public_config {
 CG_MUST_USE bool cg_public_start(const struct cg_public_config *config,
                                  const struct cg_gateway_view *view, struct cg_public **ret_public,
                                  struct cg_error *err);
+size_t cg_public_listeners(const struct cg_public *server);
 /* The address bound for listener `which` ("127.0.0.1:43210"), for logs; borrowed. */
 const char *cg_public_address(const struct cg_public *server, size_t which);
 /* As cg_http_server_set_hosts, of all listeners. */

@@ -39,6 +39,7 @@ struct cg_http_server {
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int wake_fd;
+    bool inherited; /* the listening socket: its file is somebody else's */
     _Atomic bool stopping;
     pthread_t thread;
 
@@ -498,12 +499,28 @@ static void dismantle(struct cg_http_server *server)
 {
     if (server->daemon != NULL) {
         MHD_stop_daemon(server->daemon);
-        cg_http_unlisten(server->address);
+        if (!server->inherited) {
+            cg_http_unlisten(server->address);
+        }
     }
     cg_http_clients_free(server->clients);
     cg_cleanup_close(&server->wake_fd);
     (void)pthread_mutex_destroy(&server->lock);
     free(server);
+}
+
+static bool find_listener(struct cg_http_server *server, int *ret_fd, struct cg_error *err)
+{
+    const struct cg_http_server_config *config = &server->config;
+    if (config->inherited_fd == NULL) {
+        return cg_http_listen(config->address, config->socket, ret_fd, server->address, err);
+    }
+    if (!cg_http_listen_inherited(*config->inherited_fd, server->address, err)) {
+        return false;
+    }
+    *ret_fd = cg_steal_fd(config->inherited_fd);
+    server->inherited = true;
+    return true;
 }
 
 bool cg_http_server_start(const struct cg_http_server_config *config,
@@ -518,8 +535,7 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
     server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cg_auto_close int listen_fd = -1;
     if (server->wake_fd < 0 || !cg_http_clients_new(&config->limits, &server->clients, err) ||
-        !cg_http_listen(config->address, config->socket, &listen_fd, server->address, err) ||
-        !start_daemon(server, listen_fd, err)) {
+        !find_listener(server, &listen_fd, err) || !start_daemon(server, listen_fd, err)) {
         dismantle(server);
         return false;
     }

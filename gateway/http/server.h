@@ -60,6 +60,8 @@ struct cg_http_server;
 
 struct cg_http_server_config {
     const char *address;     /* see listen.h */
+    int *inherited_fd;       /* a socket that listens already, instead; taken if the start succeeds;
+                                NULL: none */
     struct cg_strings hosts; /* see guard.h */
     struct cg_http_clients_limits limits;
     bool any_host;                       /* no web page reaches a Unix socket */

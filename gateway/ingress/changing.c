@@ -1,11 +1,14 @@
 /* changing.c - what a reload has changed is taken up between two turns. */
 #include "cellgate/cleanup.h"
+#include "ingress/ingress_state.h"
 #include "ingress/reader_state.h"
 
 #include <stdlib.h>
 
 /* One Ed25519 signature takes as long as thirty events without one: shorter turns are fairer. */
 enum { READ_BYTES_ED25519 = 32 * 1024 };
+
+enum { CHANGE_WAIT_MS = 1000 }; /* for all threads to take it up */
 
 struct cg_reader_change {
     struct cg_ingress_settings settings;
@@ -99,4 +102,53 @@ void cg_reader_take_change(struct cg_reader *reader)
         }
         cg_reader_schedule(reader, channel); /* the keep-alive window may be another now */
     }
+}
+
+/* --- of all readers --- */
+
+struct cg_ingress_change {
+    unsigned count;
+    struct cg_reader_change *of_reader[]; /* `count`; NULL once handed over */
+};
+
+bool cg_ingress_change_new(const struct cg_ingress *ingress,
+                           const struct cg_ingress_settings *settings,
+                           const struct cg_signing_key *key, struct cg_ingress_change **ret_change,
+                           struct cg_error *err)
+{
+    unsigned count = ingress->config.threads;
+    struct cg_ingress_change *change =
+        calloc(1, sizeof(*change) + count * sizeof(struct cg_reader_change *));
+    if (change == NULL) {
+        return cg_error_set(err, "out of memory for a change");
+    }
+    change->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        if (!cg_reader_change_new(settings, key, &change->of_reader[i], err)) {
+            cg_ingress_change_free(change);
+            return false;
+        }
+    }
+    *ret_change = change;
+    return true;
+}
+
+void cg_ingress_change_apply(struct cg_ingress *ingress, struct cg_ingress_change *change)
+{
+    uint64_t until_ns = cg_clock_monotonic(&cg_clock_system) + CHANGE_WAIT_MS * CG_NS_PER_MS;
+    for (unsigned i = 0; i < change->count; i++) {
+        cg_reader_change(ingress->workers[i].reader, cg_steal_ptr(change->of_reader[i]));
+    }
+    for (unsigned i = 0; i < change->count; i++) {
+        cg_reader_await_change(ingress->workers[i].reader, until_ns);
+    }
+    cg_ingress_change_free(change);
+}
+
+void cg_ingress_change_free(struct cg_ingress_change *change)
+{
+    for (unsigned i = 0; change != NULL && i < change->count; i++) {
+        cg_reader_change_free(change->of_reader[i]);
+    }
+    free(change);
 }

@@ -103,6 +103,7 @@ struct cg_connection {
     uint32_t ordinal; /* within the run, from 1 */
     uint8_t state;    /* enum cg_connection_state */
     bool shut;        /* by us, at the gateway's end: what it holds is the last of it */
+    bool resumed;     /* of a gateway before this one; in the inbox `partial` is of no set yet */
     uint32_t discarded_bytes;
     uint32_t held_bytes;       /* of a run that is over: what is still to be read */
     struct cg_list in_channel; /* or in the reader's inbox, or among its closed ones */

@@ -9,6 +9,7 @@
 #ifndef CELLGATE_INGRESS_H
 #define CELLGATE_INGRESS_H
 
+#include "cellgate/buf.h"
 #include "cells/registrations.h"
 #include "cells/registry.h"
 #include "event/envelope.h"
@@ -41,6 +42,9 @@ struct cg_ingress_config {
     struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
     struct cg_registrations *registrations;
+    /* What a gateway before this one has left; NULL: nothing. Asked until cg_ingress_end_resuming.
+     */
+    struct cg_handover *handover;
     const struct cg_clock *clock;
 };
 
@@ -114,6 +118,30 @@ struct cg_run_totals {
 CG_MUST_USE bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell,
                                    uint64_t deadline_ns, struct cg_run_totals *ret_totals,
                                    struct cg_error *err);
+
+/* --- handing over; docs/contract.md section 1 --- */
+
+/* The cells that were to be listened for are there: what else was handed over is removed. */
+struct cg_resumed {
+    uint64_t cells, connections; /* that go on */
+    uint64_t cells_unused;       /* their sockets are removed */
+    uint64_t sockets_unused;     /* closed */
+};
+void cg_ingress_end_resuming(struct cg_ingress *ingress, struct cg_resumed *ret_resumed);
+
+/*
+ * Stops accepting and reading, appends what has been read, and leaves sockets and connections as
+ * they are, for another process. False if the spool has not taken it all before the deadline
+ * (monotonic). Afterwards the sockets are given away (cg_ingress_give), and cg_ingress_abandon
+ * leaves them to whoever has them; or cg_ingress_drain ends them as ever.
+ */
+CG_MUST_USE bool cg_ingress_quiesce(struct cg_ingress *ingress, uint64_t deadline_ns);
+/* Writes the table of all, and adds their descriptors, which stay ours, to *ret_fds (to be freed).
+ */
+CG_MUST_USE bool cg_ingress_give(struct cg_ingress *ingress, uint64_t witness_cookie,
+                                 struct cg_buf *ret_table, int **ret_fds, size_t *ret_count,
+                                 struct cg_error *err);
+void cg_ingress_abandon(struct cg_ingress *ingress);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which

@@ -260,14 +260,20 @@ static void take_up(struct cg_reader *reader, struct cg_connection *connection)
     channel->connections_count++;
     CG_LOG(CG_LOG_DEBUG, "connection_opened", CG_F_BYTES("cell", channel->cell->identity.cell_id),
            CG_F_U64("connection", connection->ordinal));
-    cg_reader_tell_stream(reader, connection, NULL);
+    if (!connection->resumed) {
+        cg_reader_tell_stream(reader, connection, NULL);
+    } else if (connection->partial != NULL) {
+        channel->partial_bytes += (uint32_t)cg_partials_adopt(
+            &reader->partials, connection->partial, connection, cg_reader_reading_time(reader));
+    }
     if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
         connection->state = CG_CONNECTION_SUSPENDED;
         cg_reader_close_stalled(reader, connection, "no memory to watch it");
     }
+    enforce_ceiling(reader);
 }
 
-static void empty_inbox(struct cg_reader *reader)
+void cg_reader_empty_inbox(struct cg_reader *reader)
 {
     struct cg_list connections, forgotten;
     cg_list_init(&connections);
@@ -363,7 +369,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     reader->now_ns = cg_clock_monotonic(clock);
     cg_reader_take_change(reader);
     if (ready.woken) {
-        empty_inbox(reader);
+        cg_reader_empty_inbox(reader);
     }
     if (reader->stalled) {
         retry(reader);
@@ -419,7 +425,7 @@ static void shut_all(struct cg_reader *reader)
 
 /* The last events of cells whose runs go on after us, with the drops and streams that limits held
  * back; waits for a full spool. */
-static void tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
+void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
 {
     while (!cg_reader_tell_all(reader) || !cg_reader_commit(reader)) {
         struct cg_loop_ready ready;
@@ -437,7 +443,7 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
 {
     reader->now_ns = cg_clock_monotonic(reader->config->clock);
     reader->unlimited = true;
-    empty_inbox(reader);
+    cg_reader_empty_inbox(reader);
     cg_reader_end_pauses(reader);
     shut_all(reader);
     /* What many full sockets hold must not use up the time that exporters have after this. */
@@ -454,7 +460,7 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
     } while (more);
     reader->blocked.connection = NULL;
     cg_reader_close_all(reader);
-    tell_the_rest(reader, deadline_ns);
+    cg_reader_tell_the_rest(reader, deadline_ns);
     if (reader->stalled) {
         CG_LOG(CG_LOG_ERROR, "ingress_events_lost", CG_F_STR("reason", "the spool refuses them"),
                CG_F_U64("events", cg_spool_writer_staged(reader->pipeline->writer)));
@@ -485,9 +491,11 @@ void cg_reader_run(struct cg_reader *reader)
     while ((order = atomic_load_explicit(&reader->order, memory_order_acquire)) == CG_READER_TURN) {
         (void)cg_reader_turn(reader, UINT64_MAX);
     }
+    uint64_t deadline_ns = atomic_load_explicit(&reader->order_deadline_ns, memory_order_relaxed);
     if (order == CG_READER_DRAIN) {
-        cg_reader_drain(reader,
-                        atomic_load_explicit(&reader->order_deadline_ns, memory_order_relaxed));
+        cg_reader_drain(reader, deadline_ns);
+    } else if (order == CG_READER_QUIESCE) {
+        reader->quiet = cg_reader_quiesce(reader, deadline_ns);
     }
 }
 
@@ -498,7 +506,7 @@ void cg_reader_free(struct cg_reader *reader)
     }
     if (reader->pipeline != NULL) {
         reader->unlimited = true;
-        empty_inbox(reader);
+        cg_reader_empty_inbox(reader);
         cg_reader_close_all(reader);
         cg_reader_end_leaving(reader);
     }

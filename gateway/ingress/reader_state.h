@@ -3,7 +3,7 @@
  *
  * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while,
  * telling.c makes events of what cells go through, leaving.c ends runs, changing.c takes up what a
- * reload has changed.
+ * reload has changed, resting.c leaves everything to another process.
  * All on the reader's thread.
  */
 #ifndef CELLGATE_READER_STATE_H
@@ -64,6 +64,7 @@ struct cg_reader {
     struct cg_partials partials;
     struct cg_reader_tally tally;
     bool unlimited; /* the last reading before the end knows no rate */
+    bool quiet;     /* at rest: nothing is staged, nothing held but first parts of frames */
 
     /* While the spool refuses, nothing is read, and the time does not count against guests. */
     bool stalled;
@@ -139,7 +140,11 @@ void cg_reader_settle(struct cg_reader *reader);
 /* Takes up a change that is waiting. */
 void cg_reader_take_change(struct cg_reader *reader);
 
-/* --- reader.c, for leaving.c --- */
+/* --- reader.c, for leaving.c and resting.c --- */
+
+void cg_reader_empty_inbox(struct cg_reader *reader);
+/* The last events of cells whose runs go on after us; waits for a full spool. */
+void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns);
 
 void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, size_t bytes_max);
 

@@ -15,6 +15,9 @@
 #include "cells/registry.h"
 #include "spool/spool.h"
 
+/* When sockets are left to the next gateway at the end. */
+enum cg_handover_when { CG_HANDOVER_OFF, CG_HANDOVER_AUTO, CG_HANDOVER_ON };
+
 struct cg_exporter_config {
     const char *name;
     const char *type; /* ops->type */
@@ -84,6 +87,7 @@ struct cg_config {
 
     struct {
         uint64_t drain_ns; /* how long exporters may catch up after SIGTERM */
+        int handover;      /* enum cg_handover_when */
     } shutdown;
 
     struct {

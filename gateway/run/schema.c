@@ -306,6 +306,9 @@ static const struct cg_option spool_options[] = {
     TABLE_END,
 };
 
+static const struct cg_option_name handover_names[] = {
+    {"off", CG_HANDOVER_OFF}, {"auto", CG_HANDOVER_AUTO}, {"on", CG_HANDOVER_ON}, {NULL, 0}};
+
 static const struct cg_option shutdown_options[] = {
     {.key = "drain",
      .type = CG_OPTION_DURATION,
@@ -313,6 +316,14 @@ static const struct cg_option shutdown_options[] = {
      .max = DURATION_HOUR,
      .fallback = "10s",
      .help = "How long exporters may catch up after SIGTERM."},
+    {.key = "handover",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(shutdown.handover),
+     .names = handover_names,
+     .fallback = "auto",
+     .help = "Leave guests' sockets and connections to the next start, in systemd's descriptor "
+             "store: auto (if systemd says that the unit has one, as it does from version 254), on "
+             "(try it), off."},
     TABLE_END,
 };
 

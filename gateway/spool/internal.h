@@ -85,6 +85,7 @@ struct cg_spool_reader {
 struct cg_parked {
     char name[CG_EXPORTER_NAME_BYTES_MAX + 1];
     uint64_t index;
+    struct cg_position position; /* where it goes on, also where nothing is saved */
 };
 
 struct cg_spool {

@@ -82,6 +82,11 @@ class ControlledGateway(Gateway):
             assert document["status"] == answer.status
         return answer.status, document, answer.headers
 
+    def reload(self):
+        """(status, body) of a reload of the configuration as it stands now."""
+        self.write_config()
+        return self.ask("POST", "/v1/reload")[:2]
+
     def base_of(self, cell):
         return f"{self.root}/{cell}.vsock"
 

@@ -36,7 +36,9 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Gateway:
-    def __init__(self, directory, *, exporters, cells=1, config=None, env=None, start=True):
+    def __init__(
+        self, directory, *, exporters, cells=1, config=None, env=None, arguments=(), manager=None, start=True
+    ):
         self.directory = pathlib.Path(directory)
         # Socket paths are short; test directories may not be.
         self._short = tempfile.TemporaryDirectory(prefix="cg-")
@@ -61,6 +63,8 @@ class Gateway:
         }
         self.config.update(config or {})
         self._env = {**os.environ, **(env or {})}
+        self._arguments = [str(argument) for argument in arguments]
+        self._manager = manager  # support/manager.py
         self.process = None
         self.lines = []
         self._changed = threading.Condition()
@@ -79,15 +83,26 @@ class Gateway:
 
     # --- the process ---
 
-    def start(self, timeout=60):
+    def write_config(self):
+        """The configuration as it stands, in one line, where the process reads it."""
         path = self.directory / "cellgate.json"
         path.write_text(json.dumps(self.config))
+        return path
+
+    def start(self, timeout=60):
+        path = self.write_config()
         self.lines = []
+        command = [BINARY, "run", "--config", str(path), *self._arguments]
+        env, fds = self._env, ()
+        if self._manager is not None:
+            command, fds = self._manager.command(command)
+            env = {**env, **self._manager.env}
         self.process = subprocess.Popen(
-            [BINARY, "run", "--config", str(path)],
+            command,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=self._env,
+            env=env,
+            pass_fds=fds,
             text=True,
             errors="replace",
         )
