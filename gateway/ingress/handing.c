@@ -13,20 +13,33 @@
 
 /* --- what was handed over --- */
 
-const struct cg_handover_cell *cg_ingress_find_left(const struct cg_ingress *ingress,
-                                                    const struct cg_cell *cell)
+/* Of whichever run listened where the cell does. */
+static const struct cg_handover_cell *find_at(const struct cg_ingress *ingress,
+                                              const struct cg_cell *cell)
 {
     return ingress->config.handover == NULL
                ? NULL
-               : cg_handover_find(ingress->config.handover, cell->identity.cell_id,
-                                  cell->identity.run_id, cell->vsock_uds_base);
+               : cg_handover_find(ingress->config.handover, cell->vsock_uds_base);
+}
+
+static bool is_of(const struct cg_handover_cell *left, const struct cg_cell *cell)
+{
+    return cg_bytes_equal(left->cell_id, cell->identity.cell_id) &&
+           cg_bytes_equal(left->run_id, cell->identity.run_id);
+}
+
+const struct cg_handover_cell *cg_ingress_find_left(const struct cg_ingress *ingress,
+                                                    const struct cg_cell *cell)
+{
+    const struct cg_handover_cell *left = find_at(ingress, cell);
+    return left != NULL && is_of(left, cell) ? left : NULL;
 }
 
 bool cg_ingress_resume_listening(struct cg_ingress *ingress, const struct cg_cell *cell,
                                  const struct cg_listening_request *request,
                                  struct cg_listening *ret_listening)
 {
-    const struct cg_handover_cell *left = cg_ingress_find_left(ingress, cell);
+    const struct cg_handover_cell *left = find_at(ingress, cell);
     struct cg_listening listening = {.fd = -1};
     if (left != NULL) {
         listening = (struct cg_listening){
@@ -39,8 +52,8 @@ bool cg_ingress_resume_listening(struct cg_ingress *ingress, const struct cg_cel
         return false;
     }
     struct cg_error err;
-    bool same = left->mode == cell->socket_mode && left->uid == cell->socket_uid &&
-                left->gid == cell->socket_gid;
+    bool same = is_of(left, cell) && left->mode == cell->socket_mode &&
+                left->uid == cell->socket_uid && left->gid == cell->socket_gid;
     if (same && cg_listening_resume(request, ingress->config.registrations, &listening, &err)) {
         *ret_listening = listening;
         return true;

@@ -24,8 +24,8 @@ struct file {
 struct cg_handover {
     struct cg_buf bytes; /* that the table points into */
     struct cg_handover_table table;
-    const struct cg_handover_cell **by_id; /* sorted */
-    struct file *files;                    /* of listening sockets that came, sorted */
+    const struct cg_handover_cell **by_base; /* sorted */
+    struct file *files;                      /* of listening sockets that came, sorted */
     size_t files_count;
     struct socket *sockets; /* sorted by cookie */
     size_t sockets_count;
@@ -113,10 +113,10 @@ static int compare_bytes(struct cg_bytes a, struct cg_bytes b)
     return order != 0 ? order : compare_numbers(a.len, b.len);
 }
 
-static int by_cell_id(const void *left, const void *right)
+static int by_base(const void *left, const void *right)
 {
-    return compare_bytes((*(const struct cg_handover_cell *const *)left)->cell_id,
-                         (*(const struct cg_handover_cell *const *)right)->cell_id);
+    return compare_bytes((*(const struct cg_handover_cell *const *)left)->vsock_uds_base,
+                         (*(const struct cg_handover_cell *const *)right)->vsock_uds_base);
 }
 
 static struct socket *find_socket(const struct cg_handover *handover, uint64_t cookie)
@@ -132,20 +132,20 @@ static struct socket *find_socket(const struct cg_handover *handover, uint64_t c
 static bool index_cells(struct cg_handover *handover)
 {
     size_t count = handover->table.cells_count;
-    handover->by_id = calloc(count + 1, sizeof(const struct cg_handover_cell *));
+    handover->by_base = calloc(count + 1, sizeof(const struct cg_handover_cell *));
     handover->files = calloc(count + 1, sizeof(handover->files[0]));
-    if (handover->by_id == NULL || handover->files == NULL) {
+    if (handover->by_base == NULL || handover->files == NULL) {
         return false;
     }
     for (size_t i = 0; i < count; i++) {
         const struct cg_handover_cell *cell = &handover->table.cells[i];
-        handover->by_id[i] = cell;
+        handover->by_base[i] = cell;
         if (find_socket(handover, cell->cookie) != NULL) {
             handover->files[handover->files_count++] =
                 (struct file){.device = cell->device, .inode = cell->inode};
         }
     }
-    qsort(handover->by_id, count, sizeof(const struct cg_handover_cell *), by_cell_id);
+    qsort(handover->by_base, count, sizeof(const struct cg_handover_cell *), by_base);
     qsort(handover->files, handover->files_count, sizeof(struct file), by_identity);
     return true;
 }
@@ -202,17 +202,13 @@ bool cg_handover_open(const int *fds, size_t count, struct cg_handover **ret_han
 }
 
 const struct cg_handover_cell *cg_handover_find(const struct cg_handover *handover,
-                                                struct cg_bytes cell_id, struct cg_bytes run_id,
                                                 const char *vsock_uds_base)
 {
-    const struct cg_handover_cell wanted = {.cell_id = cell_id};
+    const struct cg_handover_cell wanted = {.vsock_uds_base = cg_bytes_str(vsock_uds_base)};
     const struct cg_handover_cell *key = &wanted;
     const struct cg_handover_cell *const *found =
-        bsearch(&key, handover->by_id, handover->table.cells_count, sizeof(key), by_cell_id);
-    return found != NULL && cg_bytes_equal((*found)->run_id, run_id) &&
-                   cg_bytes_equal((*found)->vsock_uds_base, cg_bytes_str(vsock_uds_base))
-               ? *found
-               : NULL;
+        bsearch(&key, handover->by_base, handover->table.cells_count, sizeof(key), by_base);
+    return found == NULL ? NULL : *found;
 }
 
 bool cg_handover_holds(const struct cg_handover *handover, uint64_t device, uint64_t inode)
@@ -251,7 +247,7 @@ size_t cg_handover_close(struct cg_handover *handover)
     }
     cg_handover_table_fini(&handover->table);
     cg_buf_fini(&handover->bytes);
-    free(handover->by_id);
+    free(handover->by_base);
     free(handover->files);
     free(handover->sockets);
     free(handover);

@@ -22,9 +22,8 @@ CG_MUST_USE bool cg_handover_keep_table(struct cg_bytes table, int *ret_fd, stru
 CG_MUST_USE bool cg_handover_open(const int *fds, size_t count, struct cg_handover **ret_handover,
                                   struct cg_error *err);
 
-/* What there is of a run of a cell that listened at this path; NULL: nothing. Valid until close. */
+/* What there is of a cell that listened at this path; NULL: nothing. Valid until close. */
 const struct cg_handover_cell *cg_handover_find(const struct cg_handover *handover,
-                                                struct cg_bytes cell_id, struct cg_bytes run_id,
                                                 const char *vsock_uds_base);
 /* Whether the socket file with this identity is one whose socket is here. */
 bool cg_handover_holds(const struct cg_handover *handover, uint64_t device, uint64_t inode);
