@@ -21,7 +21,10 @@ def test_nothing_is_lost_while_everything_that_can_change_changes(tmp_path):
     local = tmp_path / "local.jsonl"
     with HttpSink() as sink:
         exporters = [to_sink("central", sink.url), to_file("local", local)]
-        with ControlledGateway(tmp_path, exporters=exporters, cells=CELLS) as gateway:
+        signing = {"mode": "ed25519", "kid": "b", "key_file": str(keys["b"])}
+        with ControlledGateway(
+            tmp_path, exporters=exporters, cells=CELLS, config={"signing": signing}
+        ) as gateway:
             load = Load(gateway.base("%d"), "--cells", CELLS, "--frames", 1_000_000, "--rate", 500)
             with load:
                 for number in range(RELOADS):
@@ -32,9 +35,7 @@ def test_nothing_is_lost_while_everything_that_can_change_changes(tmp_path):
                     ]
                     if number % 3 == 1:
                         gateway.config["exporters"].append(to_file("guest", tmp_path / "guest.jsonl"))
-                    gateway.config["signing"] = {
-                        "mode": "ed25519", "kid": kid, "key_file": str(keys[kid]),
-                    }  # fmt: skip
+                    gateway.config["signing"] = {**signing, "kid": kid, "key_file": str(keys[kid])}
                     gateway.config["keepalive"] = {"window": f"{10 + number}s"}
                     status, body = gateway.reload()
                     assert status == 200, body
