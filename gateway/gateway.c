@@ -534,26 +534,6 @@ void cg_gateway_reopen(struct cg_gateway *gateway)
     cg_view_unlock(&gateway->view);
 }
 
-bool cg_gateway_turns(struct cg_gateway *gateway, const char **ret_stuck)
-{
-    struct cg_pulse *pulse = &gateway->pulse;
-    const unsigned threads = ingress_threads(gateway->config);
-    CG_ASSERT(threads <= CG_INGRESS_THREADS_MAX);
-    struct cg_pulse now = {.poked = true};
-    cg_ingress_turns(gateway->ingress, now.turns);
-    now.turns[threads + 1] = cg_spool_turns(gateway->spool);
-    for (unsigned i = 0; i < threads + 2 && pulse->poked; i++) {
-        if (now.turns[i] == pulse->turns[i]) {
-            *ret_stuck = i < threads ? "ingress" : i == threads ? "acceptor" : "spool";
-            return false; /* it has been poked already */
-        }
-    }
-    *pulse = now;
-    cg_ingress_poke(gateway->ingress);
-    cg_spool_poke(gateway->spool);
-    return true;
-}
-
 /* Waits in short turns, to ask between them whether the waiting is over. */
 static bool catch_up(struct cg_delivery *delivery, uint64_t deadline_ns, bool (*is_over)(void))
 {

@@ -2,7 +2,8 @@
  * gateway_state.h - the gateway from the inside: for the files that make it up, and nobody else.
  *
  * gateway.c starts and stops the stages, reload.c changes a gateway that runs, reloader.c does so
- * when a signal asks for it, handover.c leaves the sockets to the gateway after this one.
+ * when a signal asks for it, handover.c leaves the sockets to the gateway after this one,
+ * pulse.c looks whether it still turns.
  */
 #ifndef CELLGATE_GATEWAY_STATE_H
 #define CELLGATE_GATEWAY_STATE_H
@@ -16,7 +17,7 @@
 #include "http/public.h"
 #include "ingress/ingress.h"
 
-enum { CG_INGRESS_THREADS_MAX = 64, CG_PULSE_MAX = CG_INGRESS_THREADS_MAX + 2 };
+enum { CG_PULSE_MAX = CG_INGRESS_TURNS_MAX + 1 };
 
 /* How often the threads had turned when they were poked last: those of ingress, the acceptor, the
  * spool's committer. */

@@ -207,7 +207,8 @@ const struct cg_handover_cell *cg_handover_find(const struct cg_handover *handov
     const struct cg_handover_cell wanted = {.vsock_uds_base = cg_bytes_str(vsock_uds_base)};
     const struct cg_handover_cell *key = &wanted;
     const struct cg_handover_cell *const *found =
-        bsearch(&key, handover->by_base, handover->table.cells_count, sizeof(key), by_base);
+        bsearch(&key, handover->by_base, handover->table.cells_count,
+                sizeof(const struct cg_handover_cell *), by_base);
     return found == NULL ? NULL : *found;
 }
 

@@ -45,7 +45,8 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
                       const struct cg_signing_key *key, struct cg_spool *spool,
                       struct cg_ingress **ret_ingress, struct cg_error *err)
 {
-    CG_ASSERT(config->threads > 0 && config->connections_max > 0);
+    CG_ASSERT(config->threads > 0 && config->threads <= CG_INGRESS_THREADS_MAX &&
+              config->connections_max > 0);
     struct cg_ingress *ingress =
         calloc(1, sizeof(*ingress) + config->threads * sizeof(ingress->workers[0]));
     if (ingress == NULL) {
@@ -219,12 +220,13 @@ bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell, uint64_
            cg_error_set(err, "the spool has not taken the last events yet");
 }
 
-void cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns)
+unsigned cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns)
 {
     for (unsigned i = 0; i < ingress->config.threads; i++) {
         ret_turns[i] = cg_reader_turns(ingress->workers[i].reader);
     }
     ret_turns[ingress->config.threads] = cg_acceptor_turns(ingress->acceptor);
+    return ingress->config.threads + 1;
 }
 
 void cg_ingress_poke(struct cg_ingress *ingress)

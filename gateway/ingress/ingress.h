@@ -92,9 +92,10 @@ void cg_ingress_change_apply(struct cg_ingress *ingress, struct cg_ingress_chang
 /* One that is not applied. NULL is fine. */
 void cg_ingress_change_free(struct cg_ingress_change *change);
 
-/* How often each thread has turned: of the ingress threads, and behind them the acceptor's. A poke
- * makes each turn once more. Any thread. */
-void cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns);
+/* How often each thread has turned: of the ingress threads, and behind them the acceptor's; returns
+ * how many these are. A poke makes each turn once more. Any thread. */
+enum { CG_INGRESS_THREADS_MAX = 64, CG_INGRESS_TURNS_MAX = CG_INGRESS_THREADS_MAX + 1 };
+unsigned cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns);
 void cg_ingress_poke(struct cg_ingress *ingress);
 
 /* Guest connections open now, for the gauge. Any thread. */
