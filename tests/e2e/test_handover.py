@@ -276,12 +276,12 @@ def test_a_kill_in_the_middle_of_handing_over_loses_no_appended_event(tmp_path):
                 heard(gateway, 50)
                 manager.deaf = True
                 gateway.process.terminate()
-                until(lambda: len(getattr(manager, "_left", [])) >= 3, gateway.log)
+                manager.wait(lambda _: len(manager.unheard) >= 3)
                 gateway.process.kill()
                 gateway.process.wait()
                 manager.deaf = False
-                for fd in manager._left:
-                    os.close(fd)
+                while manager.unheard:
+                    os.close(manager.unheard.pop())
                 guest.wait_end()
             gateway.start()
             with Guest(gateway.base()) as guest:

@@ -64,7 +64,7 @@ def test_the_watchdog_hears_no_more_once_a_thread_is_stuck(tmp_path):
                 fcntl.flock(held, fcntl.LOCK_EX)
                 lines = len(gateway.lines)  # a busy machine may have let it look stuck before
                 guest.send()
-                until(lambda: "event=thread_stuck" in "".join(gateway.lines[lines:]), gateway.log)
+                gateway.wait_log("event=thread_stuck", after=lines)
                 # Whatever was said before the line was written has been heard once this has.
                 gateway.process.send_signal(signal.SIGHUP)
                 manager.wait(lambda said: any("RELOADING" in m for m in said))

@@ -142,11 +142,11 @@ class Gateway:
             self.lines.append("(end)")
             self._changed.notify_all()
 
-    def wait_log(self, text, timeout=60):
-        """The first line with the text; fails when the gateway ends without one."""
+    def wait_log(self, text, timeout=60, after=0):
+        """The first line with the text, behind so many; fails when the gateway ends without one."""
 
         def found():
-            return next((line for line in self.lines if text in line), None)
+            return next((line for line in self.lines[after:] if text in line), None)
 
         with self._changed:
             self._changed.wait_for(

@@ -22,7 +22,8 @@ class Manager:
         self.store_max = store  # FileDescriptorStoreMax=
         self.messages = []  # dicts, in order
         self.stored = []  # (name, descriptor)
-        self.deaf = deaf  # hears nothing but READY=1
+        self.deaf = deaf  # takes nothing in but READY=1, and closes nothing: see `unheard`
+        self.unheard = []  # descriptors that came meanwhile
         self._sockets = []  # (name, socket)
         self._changed = threading.Condition()
         self._directory = tempfile.TemporaryDirectory(prefix="cg-")
@@ -44,7 +45,7 @@ class Manager:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()
-        for _, fd in self.stored:
+        for fd in [fd for _, fd in self.stored] + self.unheard:
             os.close(fd)
         for _, sock in self._sockets:
             sock.close()
@@ -83,7 +84,7 @@ class Manager:
     # --- what it hears ---
 
     def wait(self, condition, timeout=60):
-        """Until it holds of the messages."""
+        """Until it holds of the messages; it is asked whenever one has come."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self.messages), timeout), self.messages
 
@@ -116,7 +117,7 @@ class Manager:
 
     def _take(self, message, fds):
         if self.deaf and "READY" not in message:
-            self._left = getattr(self, "_left", []) + fds  # nor does it close anything
+            self.unheard += fds
             return
         message["descriptors"] = len(fds)
         self.messages.append(message)
