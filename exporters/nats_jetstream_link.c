@@ -334,10 +334,15 @@ static natsStatus connect_and_listen(struct cg_nats_link *link)
     return natsSubscription_SetPendingLimits(link->answers, -1, -1); /* the window bounds them */
 }
 
+/* The library's own words, without the line of its source that it puts before them. */
 static const char *last_error(natsStatus status)
 {
     const char *text = nats_GetLastError(NULL);
-    return text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status);
+    if (text == NULL || text[0] == '\0') {
+        return natsStatus_GetText(status);
+    }
+    const char *behind = text[0] == '(' ? strstr(text, "): ") : NULL;
+    return behind != NULL ? behind + 3 : text;
 }
 
 static enum cg_verdict_kind kind_of(natsStatus status, const char *text)
@@ -550,19 +555,20 @@ bool cg_nats_link_answer(struct cg_nats_link *link, bool api, uint64_t *ret_numb
     for (;;) {
         natsMsg_Destroy(link->answer);
         link->answer = NULL;
-        if (natsSubscription_NextMsg(&link->answer, link->answers, 0) != NATS_OK) {
+        natsStatus status = natsSubscription_NextMsg(&link->answer, link->answers, 0);
+        if (status == NATS_NO_RESPONDERS) { /* the library keeps which message it was to itself */
+            *ret_number = 0;
+            *ret_ack = (struct cg_nats_ack){.no_responders = true};
+            return true;
+        }
+        if (status != NATS_OK) {
             return false;
         }
-        if (!parse_reply(link, natsMsg_GetSubject(link->answer), ret_number)) {
-            continue;
+        if (parse_reply(link, natsMsg_GetSubject(link->answer), ret_number)) {
+            struct cg_bytes data = cg_bytes(natsMsg_GetData(link->answer),
+                                            (size_t)natsMsg_GetDataLength(link->answer));
+            *ret_ack = cg_nats_ack_parse(data, api);
+            return true;
         }
-        if (natsMsg_IsNoResponders(link->answer)) {
-            *ret_ack = (struct cg_nats_ack){.no_responders = true};
-        } else {
-            *ret_ack = cg_nats_ack_parse(cg_bytes(natsMsg_GetData(link->answer),
-                                                  (size_t)natsMsg_GetDataLength(link->answer)),
-                                         api);
-        }
-        return true;
     }
 }
