@@ -5,7 +5,7 @@ BUILD_PACKAGES="gcc cmake ninja-build pkg-config libmicrohttpd-dev libcurl4-open
   libnats-dev librdkafka-dev
   ca-certificates curl"
 TEST_PACKAGES="check clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev python3 python3-venv
-  prometheus git procps"
+  prometheus git procps nats-server openjdk-17-jre-headless maven"
 
 # Installs what is missing of the packages named; says what to do where it may not.
 install_packages() {

@@ -227,18 +227,27 @@ static bool wait_for_events(struct exporter *exporter, uint64_t deadline_ns)
 
 /* --- a batch --- */
 
-static rd_kafka_resp_err_t produce(struct exporter *exporter, const struct cg_event *event)
+/* A list of our own, of which the message takes possession: one that the library makes (from
+ * RD_KAFKA_VTYPE_HEADER) it frees twice, in 2.0.2, when the topic turns out not to exist. */
+static rd_kafka_headers_t *make_headers(void)
 {
     static const char content_type[] = "application/cloudevents+json";
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
+    (void)rd_kafka_header_add(headers, "content-type", -1, content_type, sizeof(content_type) - 1);
+    return headers;
+}
+
+static rd_kafka_resp_err_t produce(struct exporter *exporter, const struct cg_event *event)
+{
     struct cg_bytes cell = cg_event_get(event, CG_TEXT_CELL);
+    rd_kafka_headers_t *headers = make_headers();
     rd_kafka_vu_t parts[] = {
         {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = exporter->topic},
         {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)(uintptr_t)cell.data, cell.len}},
         /* Not copied: the batch outlives the messages, see take_back. */
         {.vtype = RD_KAFKA_VTYPE_VALUE,
          .u.mem = {(void *)(uintptr_t)event->bytes.data, event->bytes.len}},
-        {.vtype = RD_KAFKA_VTYPE_HEADER,
-         .u.header = {"content-type", content_type, sizeof(content_type) - 1}},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
     };
     rd_kafka_error_t *error =
         rd_kafka_produceva(exporter->producer, parts, sizeof(parts) / sizeof(parts[0]));
@@ -246,6 +255,7 @@ static rd_kafka_resp_err_t produce(struct exporter *exporter, const struct cg_ev
         exporter->outstanding++;
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     }
+    rd_kafka_headers_destroy(headers);
     rd_kafka_resp_err_t code = rd_kafka_error_code(error);
     rd_kafka_error_destroy(error);
     return code;

@@ -133,13 +133,11 @@ bool cg_kafka_properties_validate(const struct cg_kafka_properties *properties,
         if (has(&properties->given, name)) {
             return cg_error_set(err, "property_files: %s is among the properties too", name);
         }
-        /* What it would be is not known yet, but whether there is such a property is. */
-        char value[4];
-        size_t size = sizeof(value);
         if (!check_name(name, err)) {
             return cg_error_context(err, "property_files");
         }
-        if (rd_kafka_conf_get(conf, name, value, &size) == RD_KAFKA_CONF_UNKNOWN) {
+        /* The value is not known yet, but whether there is such a property is. */
+        if (rd_kafka_conf_set(conf, name, "", NULL, 0) == RD_KAFKA_CONF_UNKNOWN) {
             return cg_error_set(err, "property_files: %s: librdkafka has no such property", name);
         }
     }
