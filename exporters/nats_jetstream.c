@@ -16,8 +16,8 @@
 #include <inttypes.h>
 
 enum {
-    BATCH_EVENTS_DEFAULT = 1024,
-    BATCH_BYTES_DEFAULT = 1024 * 1024,
+    BATCH_EVENTS_DEFAULT = 4096,
+    BATCH_BYTES_DEFAULT = 4 * 1024 * 1024,
     WINDOW_MAX = 65536,
     UNSENT_BYTES_MAX = 256 * 1024, /* beyond it, what is taken up is sent first */
     STREAM_NAME_BYTES_MAX = 255,
@@ -172,22 +172,36 @@ static bool take_answers(struct exporter *exporter, uint64_t published, uint64_t
     return true;
 }
 
-/* Keeps at most `window` messages on the way. False, with the verdict, at the first that fails. */
+/* Takes up messages until the window is full, but not before half of it is free: one at a time,
+ * each acknowledgement would cost a write of its own. */
+static bool fill_window(struct exporter *exporter, const struct cg_batch *batch, uint64_t acked,
+                        uint64_t *published, struct cg_verdict *ret_verdict)
+{
+    uint64_t window = exporter->config->window;
+    if (*published - acked > window / 2) {
+        return true;
+    }
+    while (*published < batch->count && *published - acked < window &&
+           cg_nats_link_unsent(exporter->link) < UNSENT_BYTES_MAX) {
+        if (!publish(exporter, &batch->events[*published], *published, ret_verdict)) {
+            return false;
+        }
+        (*published)++;
+    }
+    return true;
+}
+
+/* False, with the verdict, at the first message that fails. */
 static bool send_batch(struct exporter *exporter, const struct cg_batch *batch,
                        struct cg_verdict *ret_verdict)
 {
-    const struct config *config = exporter->config;
-    uint64_t deadline_ns = cg_clock_monotonic(&cg_clock_system) + config->timeout_ns;
+    uint64_t deadline_ns = cg_clock_monotonic(&cg_clock_system) + exporter->config->timeout_ns;
     uint64_t published = 0;
     uint64_t acked = 0;
     cg_nats_link_begin(exporter->link);
     while (acked < batch->count) {
-        while (published < batch->count && published - acked < config->window &&
-               cg_nats_link_unsent(exporter->link) < UNSENT_BYTES_MAX) {
-            if (!publish(exporter, &batch->events[published], published, ret_verdict)) {
-                return false;
-            }
-            published++;
+        if (!fill_window(exporter, batch, acked, &published, ret_verdict)) {
+            return false;
         }
         /* In this order: what came with the news that the connection is gone still counts. */
         bool alive = cg_nats_link_pump(exporter->link, deadline_ns, ret_verdict);
@@ -406,7 +420,7 @@ static const struct cg_option options[] = {
      .offset = offsetof(struct config, window),
      .min = 1,
      .max = WINDOW_MAX,
-     .fallback = "512",
+     .fallback = "1024",
      .help = "How many messages may be on their way without an acknowledgement."},
     {.key = "timeout",
      .type = CG_OPTION_DURATION,

@@ -17,7 +17,8 @@
 enum {
     IO_BYTES = 128 * 1024,
     REPLY_BYTES_MAX = 128,
-    HOST_BYTES_MAX = 256,
+    SPENT_MAX = 256, /* messages kept before they are destroyed, and their bytes */
+    SPENT_BYTES_MAX = 256 * 1024,
 };
 
 struct cg_nats_link {
@@ -33,7 +34,10 @@ struct cg_nats_link {
     natsConnection *connection; /* NULL: none */
     natsSubscription *answers;
     natsMsg *answer; /* the last one handed out */
-    int fd;          /* the connection's; -1: none */
+    natsMsg *spent[SPENT_MAX];
+    size_t spent_count;
+    size_t spent_bytes;
+    int fd; /* the connection's; -1: none */
     char inbox[REPLY_BYTES_MAX];
     uint64_t generation;
 };
@@ -44,74 +48,6 @@ static bool fail(enum cg_verdict_kind kind, const char *text, struct cg_verdict 
     (void)snprintf(ret_verdict->detail, sizeof(ret_verdict->detail), "%.*s",
                    CG_VERDICT_DETAIL_MAX - 1, text);
     return false;
-}
-
-/* --- the configuration --- */
-
-/* The host of "nats://host:4222", "tls://[::1]" or "host:4222"; false if it is none of these. */
-static bool parse_server(const char *text, bool *ret_is_tls, char host[HOST_BYTES_MAX])
-{
-    bool is_tls = strncmp(text, "tls://", 6) == 0;
-    if (is_tls) {
-        text += 6;
-    } else if (strncmp(text, "nats://", 7) == 0) {
-        text += 7;
-    }
-    bool bracketed = text[0] == '[';
-    text += bracketed;
-    size_t len = strcspn(text, bracketed ? "]/@?# " : ":/@?# ");
-    const char *rest = text + len;
-    if (len == 0 || len >= HOST_BYTES_MAX || (bracketed && *rest++ != ']')) {
-        return false;
-    }
-    if (*rest == ':') {
-        size_t digits = strspn(++rest, "0123456789");
-        if (digits == 0 || digits > 5) {
-            return false;
-        }
-        rest += digits;
-    }
-    if (*rest != '\0') {
-        return false;
-    }
-    *ret_is_tls = is_tls;
-    memcpy(host, text, len);
-    host[len] = '\0';
-    return true;
-}
-
-bool cg_nats_link_validate(const struct cg_nats_link_config *config, struct cg_error *err)
-{
-    for (size_t i = 0; i < config->servers.count; i++) {
-        const char *server = config->servers.items[i];
-        bool is_tls;
-        char host[HOST_BYTES_MAX];
-        if (strchr(server, '@') != NULL) {
-            return cg_error_set(err, "servers: user and password belong into user and "
-                                     "password_file, a token into token_file");
-        }
-        if (strlen(server) > CG_NATS_SERVER_BYTES_MAX || !parse_server(server, &is_tls, host)) {
-            return cg_error_set(err, "servers: expected nats://HOST[:PORT] or tls://HOST[:PORT]");
-        }
-    }
-    if ((config->tls.cert_file == NULL) != (config->tls.key_file == NULL)) {
-        return cg_error_set(err, "tls: cert_file and key_file go together");
-    }
-    if ((config->user == NULL) != (config->password_file == NULL)) {
-        return cg_error_set(err, "user and password_file go together");
-    }
-    int ways =
-        (config->credentials_file != NULL) + (config->token_file != NULL) + (config->user != NULL);
-    return ways <= 1 || cg_error_set(err, "more than one of credentials_file, token_file and user");
-}
-
-static bool wants_tls(const struct cg_nats_link_config *config)
-{
-    bool wanted = config->tls.ca_file != NULL || config->tls.cert_file != NULL;
-    for (size_t i = 0; i < config->servers.count; i++) {
-        wanted = wanted || strncmp(config->servers.items[i], "tls://", 6) == 0;
-    }
-    return wanted;
 }
 
 /* --- life --- */
@@ -171,10 +107,34 @@ bool cg_nats_link_new(const struct cg_nats_link_config *config, const char *name
     return true;
 }
 
+/* The library frees messages on a thread of its own, which sleeps while there are none. So they are
+ * handed to it many at once: one by one, each would wake it. */
+static void destroy_spent(struct cg_nats_link *link)
+{
+    for (size_t i = 0; i < link->spent_count; i++) {
+        natsMsg_Destroy(link->spent[i]);
+    }
+    link->spent_count = 0;
+    link->spent_bytes = 0;
+}
+
+static void spend(struct cg_nats_link *link, natsMsg *message)
+{
+    if (message == NULL) {
+        return;
+    }
+    link->spent[link->spent_count++] = message;
+    link->spent_bytes += (size_t)natsMsg_GetDataLength(message);
+    if (link->spent_count == SPENT_MAX || link->spent_bytes > SPENT_BYTES_MAX) {
+        destroy_spent(link);
+    }
+}
+
 void cg_nats_link_drop(struct cg_nats_link *link)
 {
-    natsMsg_Destroy(link->answer);
+    spend(link, link->answer);
     link->answer = NULL;
+    destroy_spent(link);
     if (link->connection == NULL) {
         return;
     }
@@ -280,7 +240,7 @@ static natsStatus set_credentials(const struct cg_nats_link *link, natsOptions *
 
 static natsStatus set_tls(const struct cg_nats_link_config *config, natsOptions *options)
 {
-    if (!wants_tls(config)) {
+    if (!cg_nats_link_wants_tls(config)) {
         return NATS_OK;
     }
     TRY(natsOptions_SetSecure(options, true));
@@ -368,10 +328,10 @@ static enum cg_verdict_kind kind_of(natsStatus status, const char *text)
 static bool resolve(struct cg_nats_link *link, struct cg_verdict *ret_verdict)
 {
     enum cg_verdict_kind kind = CG_VERDICT_CONFIG;
-    char host[HOST_BYTES_MAX] = "";
+    char host[CG_NATS_HOST_BYTES_MAX] = "";
     for (size_t i = 0; i < link->config->servers.count; i++) {
         bool is_tls;
-        CG_ASSERT(parse_server(link->config->servers.items[i], &is_tls, host));
+        CG_ASSERT(cg_nats_server_parse(link->config->servers.items[i], &is_tls, host));
         int timeout_ms = (int)(link->config->connect_timeout_ns / CG_NS_PER_MS);
         switch (cg_resolve(host, link->cancel_fd, timeout_ms)) {
         case CG_RESOLVED_KNOWN:
@@ -463,7 +423,7 @@ static natsStatus publish(struct cg_nats_link *link, const struct cg_nats_messag
     if (status == NATS_OK) {
         status = natsConnection_PublishMsg(link->connection, copy);
     }
-    natsMsg_Destroy(copy);
+    spend(link, copy);
     return status;
 }
 
@@ -553,7 +513,7 @@ bool cg_nats_link_answer(struct cg_nats_link *link, bool api, uint64_t *ret_numb
                          struct cg_nats_ack *ret_ack)
 {
     for (;;) {
-        natsMsg_Destroy(link->answer);
+        spend(link, link->answer);
         link->answer = NULL;
         natsStatus status = natsSubscription_NextMsg(&link->answer, link->answers, 0);
         if (status == NATS_NO_RESPONDERS) { /* the library keeps which message it was to itself */

@@ -14,28 +14,9 @@
 
 #include "cellgate/exporter.h"
 #include "exporters/nats_jetstream_ack.h"
-#include "exporters/tls_files.h"
+#include "exporters/nats_jetstream_config.h"
 
-enum {
-    CG_NATS_SERVERS_MAX = 16,
-    CG_NATS_SERVER_BYTES_MAX = 512,
-    CG_NATS_HEADERS_MAX = 8,
-};
-
-/* Part of the exporter's configuration; borrowed by the link. Files are read at each connect. */
-struct cg_nats_link_config {
-    struct cg_strings servers;
-    const char *credentials_file; /* a user's JWT and seed, as `nsc` writes them */
-    const char *token_file;
-    const char *user;
-    const char *password_file;
-    struct cg_tls_files tls;
-    uint64_t connect_timeout_ns;
-};
-
-/* The checks that need more than one key or more than a length. No I/O; any thread. */
-CG_MUST_USE bool cg_nats_link_validate(const struct cg_nats_link_config *config,
-                                       struct cg_error *err);
+enum { CG_NATS_HEADERS_MAX = 8 };
 
 struct cg_nats_link;
 
