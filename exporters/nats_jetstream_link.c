@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 enum {
     IO_BYTES = 128 * 1024,
@@ -52,6 +53,20 @@ static bool fail(enum cg_verdict_kind kind, const char *text, struct cg_verdict 
 
 /* --- life --- */
 
+/* The library reads it, at each connect; this only says beforehand what is wrong with it. */
+static bool check_credentials(const char *path, struct cg_error *err)
+{
+    struct stat st;
+    if (access(path, R_OK) != 0 || stat(path, &st) != 0) {
+        return cg_error_errno(err, errno, "credentials_file: %s", path);
+    }
+    if (!S_ISREG(st.st_mode) || (st.st_mode & 077) != 0) {
+        return cg_error_set(err, "credentials_file: %s: not a file of mode 0600 (mode %04o)", path,
+                            (unsigned)st.st_mode & 07777);
+    }
+    return true;
+}
+
 static bool check_files(struct cg_nats_link *link, struct cg_error *err)
 {
     uint64_t expiry_s = 0;
@@ -60,8 +75,8 @@ static bool check_files(struct cg_nats_link *link, struct cg_error *err)
     }
     atomic_store(&link->certificate_expiry_s, expiry_s);
     const char *credentials = link->config->credentials_file;
-    if (credentials != NULL && access(credentials, R_OK) != 0) {
-        return cg_error_errno(err, errno, "credentials_file: %s", credentials);
+    if (credentials != NULL && !check_credentials(credentials, err)) {
+        return false;
     }
     if (link->secret != NULL && !cg_token_file_refresh(link->secret, err)) {
         return cg_error_context(err, link->config->user != NULL ? "password_file" : "token_file");

@@ -11,6 +11,7 @@ import subprocess
 from support.flows import Account, Load, caught_up, play, total, until
 from support.gateway import BINARY, QUICK_RETRY, Gateway
 from support.guest import Guest
+from support.nats_credentials import Operator
 from support.nats_server import NatsServer
 from support.tls import Authority
 
@@ -186,6 +187,22 @@ def test_a_token_is_read_from_its_file(tmp_path):
             assert gateway.stop() == 0
 
 
+def test_a_credentials_file_opens_its_account_and_another_operators_does_not(tmp_path):
+    operator = Operator()
+    credentials = tmp_path / "gateway.creds"
+    Operator().write_user(credentials)
+    client = {"user_credentials": operator.write_user(tmp_path / "reader.creds")}
+    with NatsServer(tmp_path, config=operator.server_config(), client=client) as server:
+        server.add_stream("EVENTS", ["cellgate.>"])
+        with Gateway(tmp_path, exporters=[to_nats(server, credentials_file=str(credentials))]) as gateway:
+            play(gateway.base(0), "--frames", 10)
+            holds(gateway, "Authorization Violation")
+            operator.write_user(credentials)
+            caught_up(gateway, "queue")
+            assert gateway.stop() == 0
+        account(server).assert_in_order()
+
+
 def test_a_subject_that_it_may_not_publish_to_holds(tmp_path):
     users = (
         'authorization { users: [{user: "gw", password: "p", permissions: {publish: "elsewhere.>"}},'
@@ -199,8 +216,8 @@ def test_a_subject_that_it_may_not_publish_to_holds(tmp_path):
             holds(gateway, "Permissions Violation")
 
 
-def tls_server(directory, authority):
-    certificate, key, _ = authority.issue("server")
+def tls_server(directory, authority, address="127.0.0.1"):
+    certificate, key, _ = authority.issue("server", address=address)
     config = (
         f'tls {{ cert_file: "{certificate}", key_file: "{key}", ca_file: "{authority.ca_file}", verify: true }}'
     )
@@ -235,6 +252,24 @@ def test_an_authority_that_it_does_not_know_holds(tmp_path):
         with Gateway(tmp_path, exporters=[to_nats(server, tls=tls)]) as gateway:
             play(gateway.base(0), "--frames", 1)
             holds(gateway, "unable to get local issuer certificate")
+
+
+def test_a_certificate_of_another_server_holds(tmp_path):
+    authority = Authority(tmp_path)
+    certificate, key, _ = authority.issue("gateway", client=True)
+    with tls_server(tmp_path, authority, address="127.0.0.2") as server:
+        tls = {"ca_file": authority.ca_file, "cert_file": certificate, "key_file": key}
+        with Gateway(tmp_path, exporters=[to_nats(server, tls=tls)]) as gateway:
+            play(gateway.base(0), "--frames", 1)
+            holds(gateway, "mismatch")
+
+
+def test_a_server_without_tls_holds_where_tls_is_wanted(tmp_path):
+    with NatsServer(tmp_path) as server:
+        exporter = to_nats(f"tls://127.0.0.1:{server.port}")
+        with Gateway(tmp_path, exporters=[exporter]) as gateway:
+            play(gateway.base(0), "--frames", 1)
+            holds(gateway, "not available")
 
 
 def test_a_server_that_stands_still_does_not_hold_up_a_stop(tmp_path):

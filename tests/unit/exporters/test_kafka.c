@@ -70,6 +70,7 @@ START_TEST(test_every_other_property_passes_through)
         {"message.timeout.ms", "0"},
         {"security.protocol", "sasl_ssl"},
         {"client.id", "client"},
+        {"ssl.endpoint.identification.algorithm", "https"},
     };
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         char value[128] = "";

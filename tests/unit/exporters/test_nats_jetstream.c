@@ -2,11 +2,14 @@
  * against a real server (tests/flow/test_nats_jetstream.py). */
 #include "exporters/nats_jetstream_ack.h"
 #include "exporters/nats_jetstream_config.h"
+#include "exporters/nats_jetstream_link.h"
 #include "exporters/nats_jetstream_subject.h"
 
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char *subject_of(const char *template, const char *cell, const char *run,
                               const char *type)
@@ -256,6 +259,37 @@ START_TEST(test_what_contradicts_itself_is_refused)
 }
 END_TEST
 
+START_TEST(test_files_are_judged_before_anybody_connects)
+{
+    const char *const one[] = {"nats://h"};
+    char path[] = "/tmp/cellgate-nats-XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, "sesame\n", 7), 7);
+    (void)close(fd);
+    const struct {
+        struct cg_nats_link_config config;
+        const char *key;
+    } cases[] = {
+        {{.servers = {one, 1}, .credentials_file = path}, "credentials_file: "},
+        {{.servers = {one, 1}, .token_file = path}, "token_file: "},
+        {{.servers = {one, 1}, .user = "u", .password_file = path}, "password_file: "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cg_nats_link *link;
+        struct cg_error err = {0};
+        ck_assert_int_eq(chmod(path, 0600), 0);
+        ck_assert_msg(cg_nats_link_new(&cases[i].config, "n", &link, &err), "%s", err.text);
+        cg_nats_link_free(link);
+        ck_assert_int_eq(chmod(path, 0644), 0);
+        ck_assert(!cg_nats_link_new(&cases[i].config, "n", &link, &err));
+        ck_assert_msg(strncmp(err.text, cases[i].key, strlen(cases[i].key)) == 0, "%s", err.text);
+        ck_assert_ptr_null(strstr(err.text, "sesame"));
+    }
+    (void)unlink(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("nats_jetstream");
@@ -274,6 +308,7 @@ int main(void)
     tcase_add_test(tcase, test_a_description_without_end_is_cut);
     tcase_add_test(tcase, test_servers_are_hosts_with_or_without_scheme_and_port);
     tcase_add_test(tcase, test_what_contradicts_itself_is_refused);
+    tcase_add_test(tcase, test_files_are_judged_before_anybody_connects);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
