@@ -399,10 +399,11 @@ def measure(build, scale, only):
     if wanted("nats"):
         figures, alone = bench_nats(build, count(400_000))
         row("unsigned -> nats-jetstream", figures["per_cpu_s"], 0.85 * alone,
-            note=f"libnats alone {alone:,.0f}")
+            note=f"libnats alone {alone:,.0f}; {figures['resident'] / 2**20:.0f} MiB resident")
     if wanted("kafka"):
-        row("unsigned -> kafka", bench_kafka(build, count(1_000_000))["per_cpu_s"], 400_000,
-            note="to librdkafka's mock cluster")
+        figures = bench_kafka(build, count(1_000_000))
+        row("unsigned -> kafka", figures["per_cpu_s"], 400_000,
+            note=f"to librdkafka's mock cluster; {figures['resident'] / 2**20:.0f} MiB resident")
     if wanted("threads"):
         one = bench_http(build, "off", count(3_000_000), threads=1)["per_s"]
         two = bench_http(build, "off", count(3_000_000), threads=2)["per_s"]
