@@ -13,6 +13,7 @@
 #include "cellgate/clock.h"
 #include "cellgate/exporter.h"
 #include "exporters/kafka_properties.h"
+#include "exporters/resolve.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,6 +26,8 @@ enum {
     TOPIC_BYTES_MAX = 249,
     RETURN_TIMEOUT_S = 5,         /* for messages taken back; then the producer goes first */
     MESSAGE_OVERHEAD_BYTES = 512, /* of a record's framing, key and header */
+    HOST_BYTES_MAX = 256,
+    RESOLVE_TIMEOUT_MS = 1000,
 };
 
 struct config {
@@ -188,7 +191,12 @@ static void take_report(struct exporter *exporter, const rd_kafka_message_t *mes
 
 static void take_error(struct exporter *exporter, rd_kafka_event_t *event)
 {
-    exporter->trouble = rd_kafka_event_error(event);
+    rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN &&
+        exporter->trouble != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return; /* why they are was the word before */
+    }
+    exporter->trouble = error;
     const char *text = rd_kafka_event_error_string(event);
     (void)snprintf(exporter->trouble_text, sizeof(exporter->trouble_text), "%s", text);
 }
@@ -310,6 +318,20 @@ static void take_back(struct exporter *exporter)
     drop_producer(exporter);
 }
 
+/* None of the brokers' names exists, as far as the resolver knows just now. */
+static bool are_unknown_hosts(const struct exporter *exporter)
+{
+    const struct cg_strings *brokers = &exporter->config->properties.brokers;
+    for (size_t i = 0; i < brokers->count; i++) {
+        char host[HOST_BYTES_MAX];
+        cg_kafka_broker_host(brokers->items[i], host, sizeof(host));
+        if (!cg_resolve_is_unknown(host, exporter->cancel_fd, RESOLVE_TIMEOUT_MS)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void judge(struct exporter *exporter, struct cg_verdict *ret_verdict)
 {
     rd_kafka_resp_err_t error = exporter->failure;
@@ -321,12 +343,17 @@ static void judge(struct exporter *exporter, struct cg_verdict *ret_verdict)
         answer(ret_verdict, CG_VERDICT_BACKOFF, "cancelled");
         return;
     }
-    /* A message that waited says only that it did; what for, the brokers have said. */
+    /* A message that waited says only that it did; what for, the brokers have said, or nobody has.
+     */
     bool waited = error == RD_KAFKA_RESP_ERR_NO_ERROR || error == RD_KAFKA_RESP_ERR__TIMED_OUT ||
                   error == RD_KAFKA_RESP_ERR__FATAL;
     if (waited && exporter->trouble != RD_KAFKA_RESP_ERR_NO_ERROR) {
         ret_verdict->status = (int)exporter->trouble;
-        answer(ret_verdict, kind_of(exporter->trouble), exporter->trouble_text);
+        enum cg_verdict_kind kind = kind_of(exporter->trouble);
+        if (kind == CG_VERDICT_BACKOFF && are_unknown_hosts(exporter)) {
+            kind = CG_VERDICT_CONFIG;
+        }
+        answer(ret_verdict, kind, exporter->trouble_text);
         return;
     }
     ret_verdict->status = (int)error;

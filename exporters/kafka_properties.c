@@ -4,6 +4,7 @@
 #include "cellgate/cleanup.h"
 #include "exporters/token_file.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { BROKERS_TEXT_BYTES_MAX = 16 * 1024, ERROR_TEXT_BYTES_MAX = 512 };
@@ -108,6 +109,13 @@ static bool check_broker(const char *broker, struct cg_error *err)
         return cg_error_set(err, "brokers: expected HOST[:PORT]");
     }
     return true;
+}
+
+void cg_kafka_broker_host(const char *broker, char *ret_host, size_t max)
+{
+    bool bracketed = broker[0] == '[';
+    broker += bracketed;
+    (void)snprintf(ret_host, max, "%.*s", (int)strcspn(broker, bracketed ? "]" : ":"), broker);
 }
 
 bool cg_kafka_properties_validate(const struct cg_kafka_properties *properties,

@@ -30,6 +30,9 @@ struct cg_kafka_properties {
 CG_MUST_USE bool cg_kafka_properties_validate(const struct cg_kafka_properties *properties,
                                               struct cg_error *err);
 
+/* Writes the host of a broker that is written HOST[:PORT] or [HOST]:PORT, cut to max bytes. */
+void cg_kafka_broker_host(const char *broker, char *ret_host, size_t max);
+
 /* A configuration for a producer, to be taken over by rd_kafka_new. Reads the files. */
 CG_MUST_USE bool cg_kafka_properties_make(const struct cg_kafka_properties *properties,
                                           const char *client_id, rd_kafka_conf_t **ret_conf,

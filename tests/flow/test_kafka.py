@@ -198,6 +198,13 @@ def test_over_tls_both_sides_show_certificates_and_a_stranger_holds(tmp_path):
         assert len(account(queue).guests()) == 1000
 
 
+def test_hosts_that_do_not_exist_are_named(tmp_path):
+    # Whether "no such name" (holding) or "no resolver" (backing off) comes depends on the machine.
+    with Gateway(tmp_path, exporters=[to_kafka("nowhere.invalid:9092", timeout="500ms")]) as gateway:
+        play(gateway.base(0), "--frames", 1)
+        assert "event=exporter_" in gateway.wait_log("nowhere.invalid")
+
+
 def test_a_broker_that_stands_still_does_not_hold_up_a_stop(tmp_path):
     with broker(tmp_path) as queue:
         queue.add_topic("events", PARTITIONS)

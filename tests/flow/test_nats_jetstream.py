@@ -272,6 +272,13 @@ def test_a_server_without_tls_holds_where_tls_is_wanted(tmp_path):
             holds(gateway, "not available")
 
 
+def test_a_host_that_does_not_exist_is_named(tmp_path):
+    # Whether "no such name" (holding) or "no resolver" (backing off) comes depends on the machine.
+    with Gateway(tmp_path, exporters=[to_nats("nats://nowhere.invalid")]) as gateway:
+        play(gateway.base(0), "--frames", 1)
+        assert "event=exporter_" in gateway.wait_log("nowhere.invalid")
+
+
 def test_a_server_that_stands_still_does_not_hold_up_a_stop(tmp_path):
     with NatsServer(tmp_path) as server:
         server.add_stream("EVENTS", ["cellgate.>"])

@@ -160,6 +160,23 @@ START_TEST(test_brokers_are_hosts_and_nothing_else)
 }
 END_TEST
 
+START_TEST(test_a_broker_has_a_host)
+{
+    static const struct cg_pair hosts[] = {
+        {"h:9092", "h"},
+        {"h", "h"},
+        {"[::1]:9092", "::1"},
+        {"[::1]", "::1"},
+        {"127.0.0.1:1", "127.0.0.1"},
+    };
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        char host[16];
+        cg_kafka_broker_host(hosts[i].key, host, sizeof(host));
+        ck_assert_str_eq(host, hosts[i].value);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kafka");
@@ -171,6 +188,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_the_protocol_follows_from_what_is_given, 0,
                         sizeof(protocols) / sizeof(protocols[0]));
     tcase_add_test(tcase, test_brokers_are_hosts_and_nothing_else);
+    tcase_add_test(tcase, test_a_broker_has_a_host);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
