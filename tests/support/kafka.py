@@ -13,6 +13,8 @@ import time
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from support.ports import steady_port
+
 JARS = pathlib.Path(os.environ.get("CELLGATE_KAFKA_JARS", "build/kafka"))
 MOCK = os.environ.get("CELLGATE_KAFKA_MOCK", "kafka_mock")
 HAS_BROKER = shutil.which("java") is not None and any(JARS.glob("kafka_2.13-*.jar"))
@@ -20,14 +22,6 @@ PATIENCE_S = 120
 READER = {"group.id": "reader", "enable.auto.commit": False, "enable.partition.eof": True}
 
 _UNKNOWN_TOPIC = 3
-
-
-def _free_ports(count):
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class _Reading:
@@ -63,7 +57,7 @@ class Broker(_Reading):
         self.directory = pathlib.Path(directory) / "kafka"
         self.directory.mkdir()
         self.client = client or {}
-        self.port, own, controller = _free_ports(3)
+        self.port, own, controller = (steady_port() for _ in range(3))
         self.address = f"127.0.0.1:{self.port}"
         # The second listener is for administration, whatever the first one asks for.
         self._own = f"127.0.0.1:{own}"

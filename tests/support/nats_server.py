@@ -1,8 +1,7 @@
-"""A real NATS server with JetStream on files, in a directory of the test's, on a port that the kernel
-chose and that it keeps over restarts."""
+"""A real NATS server with JetStream on files, in a directory of the test's, on a port that it keeps over
+restarts."""
 
 import asyncio
-import json
 import os
 import pathlib
 import shutil
@@ -12,6 +11,8 @@ import subprocess
 import time
 
 import nats
+
+from support.ports import steady_port
 
 BINARY = shutil.which("nats-server") or "/usr/sbin/nats-server"
 PATIENCE_S = 60
@@ -24,7 +25,7 @@ class NatsServer:
         self.config = config  # further lines of its configuration file
         self.client = client or {}  # what our own connections need: user, tls, …
         self.scheme = scheme
-        self.port = -1
+        self.port = steady_port()
         self.process = None
         if start:
             self.start()
@@ -43,7 +44,6 @@ class NatsServer:
         path = self.directory / "server.conf"
         path.write_text(
             f'host: "127.0.0.1"\nport: {self.port}\n'
-            f'ports_file_dir: "{self.directory}"\n'
             f'jetstream {{ store_dir: "{self.directory}/store" }}\n{self.config}\n'
         )
         with open(self.directory / "log", "ab") as log:
@@ -53,18 +53,14 @@ class NatsServer:
         self._wait_started()
 
     def _wait_started(self):
-        ports = self.directory / f"nats-server_{self.process.pid}.ports"
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                url = json.loads(ports.read_text())["nats"][0]
-                self.port = int(url.rsplit(":", 1)[1])
                 with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as probe:
                     if probe.recv(4) == b"INFO":
                         return
-            except (OSError, ValueError, KeyError):
-                pass
-            time.sleep(0.02)
+            except OSError:
+                time.sleep(0.02)
         raise AssertionError("nats-server did not start:\n" + (self.directory / "log").read_text()[-4000:])
 
     def kill(self):
