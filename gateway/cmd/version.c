@@ -15,6 +15,9 @@
 #include <nats/nats.h>
 #endif
 #include <openssl/crypto.h>
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+#include <protobuf-c/protobuf-c.h>
+#endif
 #include <sodium.h>
 #include <stdio.h>
 #include <yaml.h>
@@ -49,6 +52,9 @@ static size_t list_libraries(struct library libraries[LIBRARIES_MAX])
 #endif
 #ifdef CELLGATE_EXPORTER_NATS_JETSTREAM
         {"libnats", nats_GetVersion()},
+#endif
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+        {"protobuf-c", protobuf_c_version()},
 #endif
     };
     _Static_assert(sizeof(list) <= LIBRARIES_MAX * sizeof(list[0]), "more libraries than expected");
