@@ -48,8 +48,7 @@ def holds(gateway, text):
     assert text in line, line
 
 
-def test_nothing_is_lost_and_each_cell_stays_in_order_over_killed_brokers(tmp_path, record_property):
-    record_property("broker", "Apache Kafka" if HAS_BROKER else "librdkafka's mock cluster")
+def test_nothing_is_lost_and_each_cell_stays_in_order_over_killed_brokers(tmp_path):
     with broker(tmp_path) as queue:
         queue.add_topic("events", PARTITIONS)
         config = {"spool": {"dir": str(tmp_path / "spool")}}
@@ -66,6 +65,8 @@ def test_nothing_is_lost_and_each_cell_stays_in_order_over_killed_brokers(tmp_pa
             caught_up(gateway, "queue", 300)
             assert gateway.stop() == 0
         kept = account(queue)
+    name = "Apache Kafka" if HAS_BROKER else "librdkafka's mock cluster"
+    print(f"{name}: {len(kept.by_id)} events kept, {kept.repeated} of them more than once")
     kept.assert_whole()
     assert_first_arrivals_in_order(kept)
     assert len(kept.guests()) == CELLS * frames

@@ -57,6 +57,7 @@ def test_nothing_is_lost_and_nothing_kept_twice_over_killed_servers(tmp_path):
             caught_up(gateway, "queue", 300)
             assert gateway.stop() == 0
         kept = account(server)
+    print(f"JetStream: {len(kept.by_id)} events kept, {kept.repeated} of them more than once")
     kept.assert_in_order()
     assert kept.repeated == 0
     assert len(kept.guests()) == CELLS * frames
