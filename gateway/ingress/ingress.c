@@ -73,7 +73,7 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
     ingress->shared.pause_log_limit = ingress->shared.log_limit;
     cg_overflow_init(&ingress->shared.overflow);
     (void)pthread_mutex_init(&ingress->lock, NULL);
-    cg_listening_sweep(config->registrations, config->roots);
+    cg_listening_sweep(config->registrations, config->roots, config->files);
     bool started = true;
     for (unsigned i = 0; started && i < config->threads; i++) {
         started = start_worker(ingress, i, envelope, key, spool, err);
@@ -94,10 +94,9 @@ static struct cg_listening_request listening_request(const struct cg_ingress *in
 {
     return (struct cg_listening_request){
         .vsock_uds_base = cell->vsock_uds_base,
-        .mode = cell->socket_mode,
-        .uid = cell->socket_uid,
-        .gid = cell->socket_gid,
+        .look = {.mode = cell->socket_mode, .uid = cell->socket_uid, .gid = cell->socket_gid},
         .roots = ingress->config.roots,
+        .files = ingress->config.files,
     };
 }
 
