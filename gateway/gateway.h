@@ -9,13 +9,15 @@
 
 #include "cellgate/error.h"
 #include "run/config.h"
+#include "run/sandbox.h"
 
 struct cg_gateway;
 
 /* Starts everything; on return each configured cell's socket listens and /readyz says 200. The
- * configuration is borrowed until stop. On failure all that was started is stopped again. */
-CG_MUST_USE bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_gateway,
-                                  struct cg_error *err);
+ * configuration and the sandbox are borrowed until stop; the sandbox is entered. On failure all
+ * that was started is stopped again. */
+CG_MUST_USE bool cg_gateway_start(const struct cg_config *config, struct cg_sandbox *sandbox,
+                                  struct cg_gateway **ret_gateway, struct cg_error *err);
 
 /* Log files were rotated: exporters reopen theirs before the next batch. */
 void cg_gateway_reopen(struct cg_gateway *gateway);

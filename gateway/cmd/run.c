@@ -4,6 +4,7 @@
 #include "cmd/cmd.h"
 #include "gateway.h"
 #include "run/config.h"
+#include "run/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,6 +119,11 @@ static void serve(struct cg_gateway *gateway, const sigset_t *set)
     }
 }
 
+static void free_sandbox(struct cg_sandbox **sandbox)
+{
+    cg_sandbox_free(*sandbox);
+}
+
 static int run_gateway(const struct cg_config *config)
 {
     sigset_t set;
@@ -133,9 +139,15 @@ static int run_gateway(const struct cg_config *config)
     raise_descriptor_limit(config);
     grow_descriptor_table();
 
-    struct cg_gateway *gateway = NULL;
     struct cg_error err = {0};
-    if (!cg_gateway_start(config, &gateway, &err)) {
+    __attribute__((cleanup(free_sandbox))) struct cg_sandbox *sandbox = NULL;
+    bool is_helper = false;
+    bool prepared = cg_sandbox_prepare(config, &sandbox, &is_helper, &err);
+    if (prepared && is_helper) {
+        return CG_EXIT_OK; /* the gateway that it helped is gone */
+    }
+    struct cg_gateway *gateway = NULL;
+    if (!prepared || !cg_gateway_start(config, sandbox, &gateway, &err)) {
         CG_LOG(CG_LOG_ERROR, "start_failed", CG_F_STR("reason", err.text));
         return CG_EXIT_FAILED;
     }

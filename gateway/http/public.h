@@ -8,6 +8,7 @@
 #ifndef CELLGATE_PUBLIC_H
 #define CELLGATE_PUBLIC_H
 
+#include "base/sandbox_status.h"
 #include "cells/registrations.h"
 #include "cells/registry.h"
 #include "delivery/delivery.h"
@@ -32,6 +33,7 @@ struct cg_gateway_view {
     struct cg_delivery *const *deliveries;
     size_t deliveries_count;
     const struct cg_clock *clock;
+    const struct cg_sandbox_status *sandbox; /* NULL: unknown */
 };
 
 /* Answers what both listeners serve; 404 and 405 included. Does not block. */

@@ -15,6 +15,9 @@
 #include "cells/registry.h"
 #include "spool/spool.h"
 
+/* Whether a part of the sandbox is wanted. */
+enum cg_part { CG_PART_AUTO, CG_PART_ON, CG_PART_OFF };
+
 struct cg_exporter_config {
     const char *name;
     const char *type; /* ops->type */
@@ -83,6 +86,12 @@ struct cg_config {
     struct {
         uint64_t drain_ns; /* how long exporters may catch up after SIGTERM */
     } shutdown;
+
+    struct {
+        int enable, seccomp, landlock; /* enum cg_part */
+        const char *user, *group;      /* NULL: stay */
+        struct cg_strings read_paths, write_paths;
+    } sandbox;
 
     struct {
         int level;  /* enum cg_log_level */
