@@ -1,5 +1,6 @@
 #include "delivery/delivery.h"
 
+#include "base/thread.h"
 #include "delivery/worker.h"
 
 #include "cellgate/cleanup.h"
@@ -114,13 +115,10 @@ static int create_thread(struct cg_delivery *delivery)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&delivery->thread, NULL, cg_worker_main, delivery);
+    char name[16];
+    (void)snprintf(name, sizeof(name), "to-%.12s", delivery->config.name);
+    int failure = cg_thread_start(&delivery->thread, name, cg_worker_main, delivery);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failure == 0) {
-        char name[16]; /* what pthread_setname_np takes */
-        (void)snprintf(name, sizeof(name), "to-%.12s", delivery->config.name);
-        (void)pthread_setname_np(delivery->thread, name);
-    }
     return failure;
 }
 

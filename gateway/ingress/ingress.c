@@ -1,5 +1,6 @@
 #include "ingress/ingress.h"
 
+#include "base/thread.h"
 #include "cellgate/limits.h"
 #include "ingress/acceptor.h"
 #include "ingress/reader.h"
@@ -46,13 +47,12 @@ static bool start_worker(struct cg_ingress *ingress, unsigned which,
                        err)) {
         return false;
     }
-    int errnum = pthread_create(&worker->thread, NULL, run_reader, worker->reader);
+    char name[16];
+    (void)snprintf(name, sizeof(name), "ingress-%u", which);
+    int errnum = cg_thread_start(&worker->thread, name, run_reader, worker->reader);
     if (errnum != 0) {
         return cg_error_errno(err, errnum, "start ingress thread %u", which);
     }
-    char name[32];
-    (void)snprintf(name, sizeof(name), "ingress-%u", which);
-    (void)pthread_setname_np(worker->thread, name);
     worker->running = true;
     return true;
 }

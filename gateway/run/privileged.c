@@ -2,6 +2,7 @@
 #include "run/privileged.h"
 
 #include "base/secret_file.h"
+#include "base/thread.h"
 #include "cellgate/bytes.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/log.h"
@@ -114,11 +115,10 @@ bool cg_privileged_watch(struct cg_privileged *helper, atomic_bool *alive, struc
     if (helper->stop_fd < 0) {
         return cg_error_errno(err, errno, "watch the privileged helper");
     }
-    int errnum = pthread_create(&helper->watcher, NULL, watch, helper);
+    int errnum = cg_thread_start(&helper->watcher, "helper-watch", watch, helper);
     if (errnum != 0) {
         return cg_error_errno(err, errnum, "watch the privileged helper");
     }
-    (void)pthread_setname_np(helper->watcher, "helper-watch");
     helper->watching = true;
     return true;
 }

@@ -144,12 +144,23 @@ static void add_all(struct filter *filter, uint32_t action, const int *calls, si
     }
 }
 
+static struct scmp_arg_cmp equals(unsigned argument, scmp_datum_t value)
+{
+    return (struct scmp_arg_cmp){.arg = argument, .op = SCMP_CMP_EQ, .datum_a = value};
+}
+
+static struct scmp_arg_cmp masked(unsigned argument, scmp_datum_t mask, scmp_datum_t value)
+{
+    return (struct scmp_arg_cmp){
+        .arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value};
+}
+
 /* Lets a call through if its argument is one of the values. */
 static void allow_values(struct filter *filter, int call, unsigned argument, const uint64_t *values,
                          size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const struct scmp_arg_cmp is = SCMP_CMP(argument, SCMP_CMP_EQ, values[i]);
+        const struct scmp_arg_cmp is = equals(argument, values[i]);
         add(filter, SCMP_ACT_ALLOW, call, 1, &is);
     }
 }
@@ -158,15 +169,13 @@ static void allow_values(struct filter *filter, int call, unsigned argument, con
  * late (for name services) are mapped, read and run. */
 static void allow_memory(struct filter *filter)
 {
-    const int both = PROT_WRITE | PROT_EXEC;
     static const int good[] = {0, PROT_WRITE, PROT_EXEC};
     for (size_t i = 0; i < COUNT(good); i++) {
-        const struct scmp_arg_cmp is =
-            SCMP_CMP(2, SCMP_CMP_MASKED_EQ, (scmp_datum_t)both, (scmp_datum_t)good[i]);
+        const struct scmp_arg_cmp is = masked(2, PROT_WRITE | PROT_EXEC, (scmp_datum_t)good[i]);
         add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, &is);
         add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap2), 1, &is);
     }
-    const struct scmp_arg_cmp not_run = SCMP_CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+    const struct scmp_arg_cmp not_run = masked(2, PROT_EXEC, 0);
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, &not_run);
 }
 
@@ -177,7 +186,7 @@ static void allow_threads(struct filter *filter)
     const scmp_datum_t thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
     const scmp_datum_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
                                 CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
-    const struct scmp_arg_cmp is = SCMP_CMP(0, SCMP_CMP_MASKED_EQ, thread | spaces, thread);
+    const struct scmp_arg_cmp is = masked(0, thread | spaces, thread);
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &is);
     add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0, NULL);
 }
@@ -185,7 +194,7 @@ static void allow_threads(struct filter *filter)
 /* Signals to this process only; abort and the ends of threads need them. */
 static void allow_own_signals(struct filter *filter)
 {
-    const struct scmp_arg_cmp own = SCMP_CMP(0, SCMP_CMP_EQ, (scmp_datum_t)getpid());
+    const struct scmp_arg_cmp own = equals(0, (scmp_datum_t)getpid());
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &own);
 }
 
@@ -205,7 +214,7 @@ static void allow_gateway(struct filter *filter)
     allow_values(filter, SCMP_SYS(ioctl), 1, ioctls, COUNT(ioctls));
     allow_values(filter, SCMP_SYS(prctl), 0, prctls, COUNT(prctls));
     /* Limits may be read, not set. */
-    const struct scmp_arg_cmp no_new_limit = SCMP_CMP(2, SCMP_CMP_EQ, 0);
+    const struct scmp_arg_cmp no_new_limit = equals(2, 0);
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, &no_new_limit);
 }
 
