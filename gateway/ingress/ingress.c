@@ -47,7 +47,7 @@ static bool start_worker(struct cg_ingress *ingress, unsigned which,
                        err)) {
         return false;
     }
-    char name[16];
+    char name[32];
     (void)snprintf(name, sizeof(name), "ingress-%u", which);
     int errnum = cg_thread_start(&worker->thread, name, run_reader, worker->reader);
     if (errnum != 0) {
