@@ -9,9 +9,9 @@ static struct {
     void *context;
 } opener;
 
-void cg_secret_file_set_opener(cg_secret_file_opener *open_for_us, void *context)
+void cg_secret_file_set_opener(cg_secret_file_opener *open_it, void *context)
 {
-    opener.open = open_for_us;
+    opener.open = open_it;
     opener.context = context;
 }
 

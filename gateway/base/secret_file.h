@@ -11,7 +11,7 @@
 typedef int cg_secret_file_opener(void *context, const char *path);
 
 /* Who is asked where this process is refused; NULL: nobody. */
-void cg_secret_file_set_opener(cg_secret_file_opener *opener, void *context);
+void cg_secret_file_set_opener(cg_secret_file_opener *open_it, void *context);
 
 /* As open(2) for reading, without following a symlink, and without waiting for the writer of a
  * FIFO. Where that is refused (EACCES), the opener is asked. */

@@ -124,7 +124,7 @@ static void free_sandbox(struct cg_sandbox **sandbox)
     cg_sandbox_free(*sandbox);
 }
 
-static int run_gateway(const struct cg_config *config)
+static int run_gateway(const char *path, const struct cg_config *config)
 {
     sigset_t set;
     block_signals(&set);
@@ -142,7 +142,7 @@ static int run_gateway(const struct cg_config *config)
     struct cg_error err = {0};
     __attribute__((cleanup(free_sandbox))) struct cg_sandbox *sandbox = NULL;
     bool is_helper = false;
-    bool prepared = cg_sandbox_prepare(config, &sandbox, &is_helper, &err);
+    bool prepared = cg_sandbox_prepare(path, config, &sandbox, &is_helper, &err);
     if (prepared && is_helper) {
         return CG_EXIT_OK; /* the gateway that it helped is gone */
     }
@@ -200,7 +200,7 @@ int cg_cmd_run(int argc, char **argv)
         (void)fprintf(stderr, "%s", cg_buf_str(&problems));
         return CG_EXIT_CONFIG;
     }
-    int status = run_gateway(config);
+    int status = run_gateway(path, config);
     cg_config_free(config);
     return status;
 }

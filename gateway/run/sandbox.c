@@ -3,6 +3,7 @@
 #include "base/secret_file.h"
 #include "cellgate/buf.h"
 #include "cellgate/cleanup.h"
+#include "cellgate/limits.h"
 #include "cellgate/log.h"
 #include "run/config_paths.h"
 #include "run/landlock.h"
@@ -19,10 +20,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FILES_MAX = 4 * 32 + 2, MISSING_BYTES_MAX = 4096 };
+enum { FILES_MAX = 8 * CG_EXPORTERS_MAX + 3, MISSING_BYTES_MAX = 4096 };
 
 struct cg_sandbox {
     const struct cg_config *config;
+    const char *path; /* of the configuration */
     bool changes_user;
     struct cg_identity identity; /* who the gateway will be */
     gid_t control_group;         /* -1: none */
@@ -134,6 +136,7 @@ static bool start_helper(struct cg_sandbox *sandbox, bool *ret_is_helper, struct
 {
     const struct cg_config *config = sandbox->config;
     cg_config_paths(config, visit_file, sandbox);
+    add_file(sandbox, sandbox->path);
     add_credential(sandbox);
     if (!list_cells(sandbox, err)) {
         return false;
@@ -163,14 +166,15 @@ static bool has_rights(void)
     return (cg_capabilities() & useful) == useful;
 }
 
-bool cg_sandbox_prepare(const struct cg_config *config, struct cg_sandbox **ret_sandbox,
-                        bool *ret_is_helper, struct cg_error *err)
+bool cg_sandbox_prepare(const char *path, const struct cg_config *config,
+                        struct cg_sandbox **ret_sandbox, bool *ret_is_helper, struct cg_error *err)
 {
     struct cg_sandbox *sandbox = calloc(1, sizeof(*sandbox));
     if (sandbox == NULL) {
         return cg_error_set(err, "out of memory");
     }
     sandbox->config = config;
+    sandbox->path = path;
     cg_buf_init(&sandbox->missing, MISSING_BYTES_MAX);
     bool is_helper = false;
     bool good = true;
@@ -207,7 +211,7 @@ static bool make_rules(struct cg_sandbox *sandbox, struct cg_landlock *landlock,
         return true;
     }
     if (cg_landlock_init(landlock, notifies_abstract(), &why) &&
-        cg_sandbox_allow_files(config, landlock, &why)) {
+        cg_sandbox_allow_files(sandbox->path, config, landlock, &why)) {
         return true;
     }
     cg_landlock_fini(landlock);

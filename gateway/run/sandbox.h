@@ -16,12 +16,14 @@
 struct cg_sandbox;
 
 /*
- * The configuration is borrowed until the sandbox is freed. In the helper's process
+ * `path` is the configuration file's ("-": none), which stays within reach for a reload. Both are
+ * borrowed until the sandbox is freed. In the helper's process
  * *ret_is_helper is true on return, once the gateway is gone, and there is no sandbox: the process
  * is to end by returning to main.
  */
-CG_MUST_USE bool cg_sandbox_prepare(const struct cg_config *config, struct cg_sandbox **ret_sandbox,
-                                    bool *ret_is_helper, struct cg_error *err);
+CG_MUST_USE bool cg_sandbox_prepare(const char *path, const struct cg_config *config,
+                                    struct cg_sandbox **ret_sandbox, bool *ret_is_helper,
+                                    struct cg_error *err);
 
 /* Gives a file or directory that was just made to whom the gateway will be. */
 CG_MUST_USE bool cg_sandbox_own(const struct cg_sandbox *sandbox, const char *path,

@@ -130,8 +130,8 @@ static void allow_if_given(struct rules *rules, const char *path, enum cg_landlo
     }
 }
 
-bool cg_sandbox_allow_files(const struct cg_config *config, const struct cg_landlock *landlock,
-                            struct cg_error *err)
+bool cg_sandbox_allow_files(const char *path, const struct cg_config *config,
+                            const struct cg_landlock *landlock, struct cg_error *err)
 {
     struct rules rules = {.landlock = landlock, .good = true, .err = err};
     for (size_t i = 0; i < NEEDS; i++) {
@@ -142,6 +142,9 @@ bool cg_sandbox_allow_files(const struct cg_config *config, const struct cg_land
     allow_if_given(&rules, getenv("CREDENTIALS_DIRECTORY"), CG_LANDLOCK_READ);
     allow_if_given(&rules, config->state_dir, CG_LANDLOCK_WRITE);
     allow_if_given(&rules, config->spool.dir, CG_LANDLOCK_WRITE);
+    if (strcmp(path, "-") != 0) {
+        allow_directory_of(&rules, path, CG_LANDLOCK_READ);
+    }
     cg_config_paths(config, allow_named, &rules);
     allow_listeners(&rules, &config->http.listen);
     allow_strings(&rules, &config->ingress.roots, CG_LANDLOCK_SOCKETS);

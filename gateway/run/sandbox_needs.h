@@ -7,8 +7,9 @@
 #include "run/config.h"
 #include "run/landlock.h"
 
-/* The directories that the configuration and the libraries use, as rules. */
-CG_MUST_USE bool cg_sandbox_allow_files(const struct cg_config *config,
+/* The directories that the configuration, its own file at `path` ("-": none) and the libraries use,
+ * as rules. */
+CG_MUST_USE bool cg_sandbox_allow_files(const char *path, const struct cg_config *config,
                                         const struct cg_landlock *landlock, struct cg_error *err);
 
 /* The capabilities that stay; of no part but host probes. */
