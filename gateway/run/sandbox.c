@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FILES_MAX = 8 * CG_EXPORTERS_MAX + 3, MISSING_BYTES_MAX = 4096 };
@@ -53,6 +54,19 @@ static bool miss(struct cg_sandbox *sandbox, int wanted, const char *part,
 }
 
 /* --- who it will be --- */
+
+/* A directory that root made in an earlier life of the gateway is not given away: it may be another
+ * one by mistake. */
+static void check_owner(const struct cg_sandbox *sandbox, const char *path)
+{
+    struct stat found;
+    if (sandbox->changes_user && path != NULL && stat(path, &found) == 0 &&
+        found.st_uid != sandbox->identity.uid) {
+        CG_LOG(CG_LOG_WARNING, "directory_not_own", CG_F_STR("path", path),
+               CG_F_U64("owner", found.st_uid), CG_F_U64("user", sandbox->identity.uid),
+               CG_F_STR("advice", "chown -R it to sandbox.user"));
+    }
+}
 
 static bool find_identity(struct cg_sandbox *sandbox, struct cg_error *err)
 {
@@ -247,7 +261,8 @@ static bool restrict_calls(struct cg_sandbox *sandbox, struct cg_error *err)
     if (config->sandbox.seccomp == CG_PART_OFF) {
         return true;
     }
-    sandbox->status.in_force[CG_SANDBOX_SECCOMP] = cg_seccomp_gateway(&why);
+    sandbox->status.in_force[CG_SANDBOX_SECCOMP] =
+        cg_seccomp_gateway(cg_sandbox_calls(config), &why);
     int wanted = config->sandbox.enable == CG_PART_ON ? CG_PART_ON : config->sandbox.seccomp;
     return sandbox->status.in_force[CG_SANDBOX_SECCOMP] ||
            miss(sandbox, wanted, "seccomp", &why, err);
@@ -282,6 +297,8 @@ bool cg_sandbox_enter(struct cg_sandbox *sandbox, struct cg_error *err)
         say(sandbox);
         return true;
     }
+    check_owner(sandbox, sandbox->config->spool.dir);
+    check_owner(sandbox, sandbox->config->state_dir);
     __attribute__((cleanup(cg_landlock_fini))) struct cg_landlock landlock = {.fd = -1};
     if (!make_rules(sandbox, &landlock, err) || !give_up_rights(sandbox, err)) {
         return false;

@@ -9,35 +9,38 @@
 
 /*
  * What is needed beside the paths of the configuration. `wanted` NULL: always. A host probe that
- * needs more has its row here: its directories (another row for each), and the capabilities that
- * the gateway must keep for it, which are the only ones that it keeps at all.
+ * needs more has its row here: its directories (another row for each), the capabilities that the
+ * gateway must keep for it, which are the only ones that it keeps at all, and CG_SECCOMP_*.
  */
 static const struct need {
     const char *path; /* NULL: only capabilities */
     enum cg_landlock_access access;
     uint64_t capabilities;
+    unsigned calls;
     bool (*wanted)(const struct cg_config *config);
 } needs[] = {
     /* Names, certificates, time zones: files that are replaced by others of the same name, so the
      * directory and not the file. What is in it for root only stays closed to another user. */
-    {"/etc", CG_LANDLOCK_READ, 0, NULL},
+    {"/etc", CG_LANDLOCK_READ, 0, 0, NULL},
     /* Libraries that are loaded late, for name services and cryptography. */
-    {"/usr", CG_LANDLOCK_READ, 0, NULL},
-    {"/lib", CG_LANDLOCK_READ, 0, NULL},
-    {"/lib64", CG_LANDLOCK_READ, 0, NULL},
+    {"/usr", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/lib", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/lib64", CG_LANDLOCK_READ, 0, 0, NULL},
     /* What /etc/resolv.conf points to. */
-    {"/run/systemd/resolve", CG_LANDLOCK_READ, 0, NULL},
-    {"/run/resolvconf", CG_LANDLOCK_READ, 0, NULL},
-    {"/run/NetworkManager", CG_LANDLOCK_READ, 0, NULL},
+    {"/run/systemd/resolve", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/run/resolvconf", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/run/NetworkManager", CG_LANDLOCK_READ, 0, 0, NULL},
     /* The gateway's own numbers, and when a VMM's process started. */
-    {"/proc", CG_LANDLOCK_READ, 0, NULL},
-    {"/sys/devices/system", CG_LANDLOCK_READ, 0, NULL},
-    {"/sys/fs/cgroup", CG_LANDLOCK_READ, 0, NULL},
-    {"/dev/null", CG_LANDLOCK_DEVICE, 0, NULL},
-    {"/dev/zero", CG_LANDLOCK_DEVICE, 0, NULL},
-    {"/dev/full", CG_LANDLOCK_DEVICE, 0, NULL},
-    {"/dev/random", CG_LANDLOCK_READ, 0, NULL},
-    {"/dev/urandom", CG_LANDLOCK_READ, 0, NULL},
+    {"/proc", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/sys/devices/system", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/sys/fs/cgroup", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/sys/class/net", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/sys/devices/virtual/net", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/dev/null", CG_LANDLOCK_DEVICE, 0, 0, NULL},
+    {"/dev/zero", CG_LANDLOCK_DEVICE, 0, 0, NULL},
+    {"/dev/full", CG_LANDLOCK_DEVICE, 0, 0, NULL},
+    {"/dev/random", CG_LANDLOCK_READ, 0, 0, NULL},
+    {"/dev/urandom", CG_LANDLOCK_READ, 0, 0, NULL},
 };
 
 enum { NEEDS = sizeof(needs) / sizeof(needs[0]) };
@@ -54,6 +57,15 @@ uint64_t cg_sandbox_capabilities(const struct cg_config *config)
         kept |= is_wanted(&needs[i], config) ? needs[i].capabilities : 0;
     }
     return kept;
+}
+
+unsigned cg_sandbox_calls(const struct cg_config *config)
+{
+    unsigned more = 0;
+    for (size_t i = 0; i < NEEDS; i++) {
+        more |= is_wanted(&needs[i], config) ? needs[i].calls : 0;
+    }
+    return more;
 }
 
 /* --- the rules; after the first that fails, no more --- */

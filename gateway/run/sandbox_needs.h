@@ -12,7 +12,9 @@
 CG_MUST_USE bool cg_sandbox_allow_files(const char *path, const struct cg_config *config,
                                         const struct cg_landlock *landlock, struct cg_error *err);
 
-/* The capabilities that stay; of no part but host probes. */
+/* The capabilities that stay, and the CG_SECCOMP_* that are let through; of no part but host
+ * probes. */
 uint64_t cg_sandbox_capabilities(const struct cg_config *config);
+unsigned cg_sandbox_calls(const struct cg_config *config);
 
 #endif

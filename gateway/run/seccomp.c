@@ -106,7 +106,7 @@ static const int deadly[] = {
     SCMP_SYS(fsmount), SCMP_SYS(fspick), SCMP_SYS(mount_setattr), SCMP_SYS(swapon),
     SCMP_SYS(swapoff), SCMP_SYS(quotactl), SCMP_SYS(open_by_handle_at), SCMP_SYS(name_to_handle_at),
     /* namespaces */
-    SCMP_SYS(unshare), SCMP_SYS(setns),
+    SCMP_SYS(unshare),
     /* the kernel */
     SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(init_module), SCMP_SYS(finit_module),
     SCMP_SYS(delete_module), SCMP_SYS(kexec_load), SCMP_SYS(kexec_file_load), SCMP_SYS(reboot),
@@ -198,7 +198,7 @@ static void allow_own_signals(struct filter *filter)
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &own);
 }
 
-static void allow_gateway(struct filter *filter)
+static void allow_gateway(struct filter *filter, unsigned more)
 {
     static const uint64_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
     static const uint64_t ioctls[] = {FIONREAD,    FIONBIO,      FIOCLEX,     TCGETS,  SIOCGIFINDEX,
@@ -216,10 +216,15 @@ static void allow_gateway(struct filter *filter)
     /* Limits may be read, not set. */
     const struct scmp_arg_cmp no_new_limit = equals(2, 0);
     add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, &no_new_limit);
+    if ((more & CG_SECCOMP_NETWORK_NAMESPACES) != 0) {
+        const struct scmp_arg_cmp network = equals(1, CLONE_NEWNET);
+        add(filter, SCMP_ACT_ALLOW, SCMP_SYS(setns), 1, &network);
+    }
 }
 
-static void allow_helper(struct filter *filter)
+static void allow_helper(struct filter *filter, unsigned more)
 {
+    (void)more;
     static const uint64_t families[] = {AF_UNIX};
     add_all(filter, SCMP_ACT_ALLOW, common, COUNT(common));
     allow_memory(filter);
@@ -247,7 +252,8 @@ static bool load(struct filter *filter)
     return filter->status == 0;
 }
 
-static bool apply(void (*allow)(struct filter *filter), struct cg_error *err)
+static bool apply(void (*allow)(struct filter *filter, unsigned more), unsigned more,
+                  struct cg_error *err)
 {
     struct filter filter = {.context = seccomp_init(SCMP_ACT_ERRNO(EPERM))};
     if (filter.context == NULL) {
@@ -256,7 +262,7 @@ static bool apply(void (*allow)(struct filter *filter), struct cg_error *err)
     if (CG_SANITIZED) {
         add_all(&filter, SCMP_ACT_ALLOW, sanitizers_only, COUNT(sanitizers_only));
     }
-    allow(&filter);
+    allow(&filter, more);
     for (size_t i = 0; i < COUNT(deadly); i++) {
         if (!CG_SANITIZED || deadly[i] != SCMP_SYS(ptrace)) {
             add(&filter, SCMP_ACT_KILL_PROCESS, deadly[i], 0, NULL);
@@ -268,12 +274,12 @@ static bool apply(void (*allow)(struct filter *filter), struct cg_error *err)
     return loaded || cg_error_errno(err, -status, "load the seccomp filter");
 }
 
-bool cg_seccomp_gateway(struct cg_error *err)
+bool cg_seccomp_gateway(unsigned more, struct cg_error *err)
 {
-    return apply(allow_gateway, err);
+    return apply(allow_gateway, more, err);
 }
 
 bool cg_seccomp_helper(struct cg_error *err)
 {
-    return apply(allow_helper, err);
+    return apply(allow_helper, 0, err);
 }

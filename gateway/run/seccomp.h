@@ -13,8 +13,12 @@
 
 #include "cellgate/error.h"
 
-/* For all threads of the gateway, those that are there too. Sets no_new_privs. */
-CG_MUST_USE bool cg_seccomp_gateway(struct cg_error *err);
+/* What a part of the gateway may need beyond the rest; bits. */
+enum { CG_SECCOMP_NETWORK_NAMESPACES = 1 << 0 /* entering them */ };
+
+/* For all threads of the gateway, those that are there too; `more`: bits of the above. Sets
+ * no_new_privs. */
+CG_MUST_USE bool cg_seccomp_gateway(unsigned more, struct cg_error *err);
 /* For the privileged helper: files and Unix sockets, no network, no threads, no processes. */
 CG_MUST_USE bool cg_seccomp_helper(struct cg_error *err);
 

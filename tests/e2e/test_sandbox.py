@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -309,3 +310,40 @@ def test_without_rights_from_the_start_there_is_no_helper(directory):
     assert "event=ready" in text and "helper=none" in text, text
     process.send_signal(signal.SIGTERM)
     assert process.stderr.read() is not None and process.wait(60) == 0
+
+
+@needs_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_a_user_with_three_capabilities_hands_them_to_the_helper(directory):
+    """As the unit's drop-in jailed.conf starts it: never root, and with ambient capabilities."""
+    rights = "-all,+chown,+fowner,+dac_override"
+    wrapper = directory / "run-as"
+    wrapper.write_text(f"""#!/bin/sh
+exec setpriv --reuid {USER} --regid {GROUP} --clear-groups --inh-caps={rights} \
+    --ambient-caps={rights} --bounding-set={rights} '{BINARY}' "$@"
+""")
+    wrapper.chmod(0o755)
+    owned(directory / "state")
+    owned(directory / "spool")
+    with SandboxedGateway(directory, start=False) as gateway:
+        del gateway.config["sandbox"]
+        gateway.binary = str(wrapper)
+        gateway.start()
+        status = gateway.status()
+        assert status["Uid"] == [str(USER)] * 4 and int(status["CapEff"][0], 16) == 0
+        helper = pathlib.Path(f"/proc/{gateway.helper_pid()}/status").read_text()
+        assert f"Uid:\t{USER}\t" in helper and "CapEff:\t000000000000000b" in helper
+        status, answer = gateway.put_jailed("cell-j")
+        assert status == 201, answer
+        assert os.stat(answer["socket"]).st_uid == VMM_USER
+        assert gateway.delete("cell-j")[0] == 200
+        assert list(gateway.jail.iterdir()) == []
+        assert gateway.stop() == 0
+
+
+@needs_root
+def test_a_directory_that_another_user_owns_is_named(directory):
+    (directory / "state").mkdir()
+    with SandboxedGateway(directory, start=False) as gateway:
+        with pytest.raises(AssertionError, match="directory_not_own"):
+            gateway.start()

@@ -62,6 +62,7 @@ class Gateway:
         self.config.update(config or {})
         self._env = {**os.environ, **(env or {})}
         self.process = None
+        self.binary = BINARY
         self.lines = []
         self._changed = threading.Condition()
         if start:
@@ -84,7 +85,7 @@ class Gateway:
         path.write_text(json.dumps(self.config))
         self.lines = []
         self.process = subprocess.Popen(
-            [BINARY, "run", "--config", str(path)],
+            [self.binary, "run", "--config", str(path)],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=self._env,

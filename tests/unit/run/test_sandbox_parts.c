@@ -63,7 +63,7 @@ static void must_be_killed(int status)
 static void enter_filter(void)
 {
     struct cg_error err = {0};
-    if (!cg_seccomp_gateway(&err)) {
+    if (!cg_seccomp_gateway(0, &err)) {
         _exit(NOT_HAD);
     }
 }
@@ -112,7 +112,7 @@ static void load_a_program_into_the_kernel(void)
     (void)syscall(SYS_bpf, 0, NULL, 0);
 }
 
-static void change_a_namespace_on_a_thread(void);
+static void make_a_namespace_on_a_thread(void);
 
 START_TEST(what_no_honest_gateway_tries_ends_the_process)
 {
@@ -122,7 +122,7 @@ START_TEST(what_no_honest_gateway_tries_ends_the_process)
         make_a_namespace,
         mount_something,
         load_a_program_into_the_kernel,
-        change_a_namespace_on_a_thread,
+        make_a_namespace_on_a_thread,
     };
     for (size_t i = 0; has_seccomp() && i < sizeof(bodies) / sizeof(bodies[0]); i++) {
         must_be_killed(in_child(bodies[i]));
@@ -138,11 +138,11 @@ static void *wait_and_try(void *context)
     char byte;
     (void)context;
     EXPECT(read(go[0], &byte, 1) == 1);
-    (void)syscall(SYS_setns, -1, 0);
+    (void)syscall(SYS_unshare, CLONE_NEWNET);
     return NULL;
 }
 
-static void change_a_namespace_on_a_thread(void)
+static void make_a_namespace_on_a_thread(void)
 {
     pthread_t thread;
     EXPECT(pipe(go) == 0);
@@ -183,6 +183,30 @@ static void *do_nothing(void *context)
 {
     return context;
 }
+
+/* errno tells who refused: the filter, or the kernel that looks at the descriptor. */
+static void try_namespaces(void)
+{
+    struct cg_error err = {0};
+    EXPECT(cg_seccomp_gateway(CG_SECCOMP_NETWORK_NAMESPACES, &err));
+    EXPECT(syscall(SYS_setns, -1, CLONE_NEWNET) < 0 && errno == EBADF);
+    EXPECT(syscall(SYS_setns, -1, CLONE_NEWUSER) < 0 && errno == EPERM);
+}
+
+static void try_no_namespaces(void)
+{
+    enter_filter();
+    EXPECT(syscall(SYS_setns, -1, CLONE_NEWNET) < 0 && errno == EPERM);
+}
+
+START_TEST(network_namespaces_are_entered_only_where_a_probe_needs_it)
+{
+    if (has_seccomp()) {
+        must_be_good(in_child(try_namespaces));
+        must_be_good(in_child(try_no_namespaces));
+    }
+}
+END_TEST
 
 static void try_what_is_needed(void)
 {
@@ -427,6 +451,7 @@ int main(void)
     tcase_add_test(calls, what_no_honest_gateway_tries_ends_the_process);
     tcase_add_test(calls, what_else_is_not_needed_fails);
     tcase_add_test(calls, what_is_needed_goes_on);
+    tcase_add_test(calls, network_namespaces_are_entered_only_where_a_probe_needs_it);
     tcase_add_test(calls, the_helper_has_no_network_and_makes_no_processes);
     suite_add_tcase(suite, calls);
     TCase *files = tcase_create("files");
