@@ -325,9 +325,8 @@ exec setpriv --reuid {USER} --regid {GROUP} --clear-groups --inh-caps={rights} \
     wrapper.chmod(0o755)
     owned(directory / "state")
     owned(directory / "spool")
-    with SandboxedGateway(directory, start=False) as gateway:
+    with SandboxedGateway(directory, start=False, binary=str(wrapper)) as gateway:
         del gateway.config["sandbox"]
-        gateway.binary = str(wrapper)
         gateway.start()
         status = gateway.status()
         assert status["Uid"] == [str(USER)] * 4 and int(status["CapEff"][0], 16) == 0
