@@ -299,37 +299,6 @@ static enum cg_listening_outcome enter(void *context, const char *path, const ch
     return enter_helped(context, path, temporary, look, ret_place, err);
 }
 
-static bool make(void *context, const struct cg_socket_place *place, const char *temporary,
-                 const struct cg_socket_look *look, struct cg_listening *ret_listening,
-                 struct cg_error *err)
-{
-    if (!is_helped(place)) {
-        return direct->make(NULL, place, temporary, look, ret_listening, err);
-    }
-    struct cg_privileged_request request = {.op = CG_PRIVILEGED_MAKE, .ticket = place->ticket};
-    struct cg_privileged_reply reply;
-    int fd = -1;
-    if (ask(context, &request, &reply, &fd, err) != CG_LISTENING_DONE) {
-        return false;
-    }
-    if (fd < 0) {
-        return cg_error_set(err, "the privileged helper sent no socket");
-    }
-    *ret_listening = (struct cg_listening){.fd = fd, .device = reply.device, .inode = reply.inode};
-    return true;
-}
-
-static enum cg_listening_outcome put(void *context, const struct cg_socket_place *place,
-                                     const char *temporary, struct cg_error *err)
-{
-    if (!is_helped(place)) {
-        return direct->put(NULL, place, temporary, err);
-    }
-    struct cg_privileged_request request = {.op = CG_PRIVILEGED_PUT, .ticket = place->ticket};
-    struct cg_privileged_reply reply;
-    return ask(context, &request, &reply, NULL, err);
-}
-
 static void remove_made(void *context, const struct cg_socket_place *place, const char *name,
                         const struct cg_socket_identity *made, bool abandoned)
 {
@@ -353,6 +322,39 @@ static void remove_made(void *context, const struct cg_socket_place *place, cons
     }
     struct cg_privileged_reply reply;
     (void)ask(context, &request, &reply, NULL, NULL);
+}
+
+static bool make(void *context, const struct cg_socket_place *place, const char *temporary,
+                 const struct cg_socket_look *look, struct cg_listening *ret_listening,
+                 struct cg_error *err)
+{
+    if (!is_helped(place)) {
+        return direct->make(NULL, place, temporary, look, ret_listening, err);
+    }
+    struct cg_privileged_request request = {.op = CG_PRIVILEGED_MAKE, .ticket = place->ticket};
+    struct cg_privileged_reply reply;
+    int fd = -1;
+    if (ask(context, &request, &reply, &fd, err) != CG_LISTENING_DONE) {
+        return false;
+    }
+    const struct cg_socket_identity made = {reply.device, reply.inode};
+    if (fd < 0) { /* there was no descriptor free to take it */
+        remove_made(context, place, temporary, &made, false);
+        return cg_error_set(err, "the socket that the privileged helper made did not arrive");
+    }
+    *ret_listening = (struct cg_listening){.fd = fd, .device = reply.device, .inode = reply.inode};
+    return true;
+}
+
+static enum cg_listening_outcome put(void *context, const struct cg_socket_place *place,
+                                     const char *temporary, struct cg_error *err)
+{
+    if (!is_helped(place)) {
+        return direct->put(NULL, place, temporary, err);
+    }
+    struct cg_privileged_request request = {.op = CG_PRIVILEGED_PUT, .ticket = place->ticket};
+    struct cg_privileged_reply reply;
+    return ask(context, &request, &reply, NULL, err);
 }
 
 static void leave(void *context, const struct cg_socket_place *place)

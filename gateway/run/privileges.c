@@ -61,6 +61,9 @@ bool cg_capabilities_keep(uint64_t kept, struct cg_error *err)
         return cg_error_errno(err, errno, "read the capabilities");
     }
     uint64_t all = joined(data[0].permitted, data[1].permitted);
+    if (all == 0) {
+        return true; /* nor may a filter of whoever started us let anything be set */
+    }
     (void)set_capabilities(all); /* a change of user has taken them out of effect */
     shrink_bounds(kept);
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
