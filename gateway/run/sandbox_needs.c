@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * What is needed beside the paths of the configuration. `wanted` NULL: always. A host probe that
@@ -96,8 +97,11 @@ static void allow_directory_of(struct rules *rules, const char *path,
 static void allow_named(void *context, const char *path, bool written)
 {
     struct rules *rules = context;
-    if (strchr(path, '/') == NULL) {
-        return; /* "-", or one of systemd's credentials */
+    if (strcmp(path, "-") == 0) {
+        return; /* stdout */
+    }
+    if (!written && strchr(path, '/') == NULL && access(path, F_OK) != 0) {
+        return; /* one of systemd's credentials */
     }
     enum cg_landlock_access access = written ? CG_LANDLOCK_WRITE : CG_LANDLOCK_READ;
     allow_directory_of(rules, path, access);

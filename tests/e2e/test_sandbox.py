@@ -346,3 +346,23 @@ def test_a_directory_that_another_user_owns_is_named(directory):
     with SandboxedGateway(directory, start=False) as gateway:
         with pytest.raises(AssertionError, match="directory_not_own"):
             gateway.start()
+
+
+def test_a_relative_path_is_within_reach(tmp_path):
+    """As in the quickstart, where everything lies where one stands."""
+    (tmp_path / "token").write_text("t")
+    (tmp_path / "token").chmod(0o600)
+    wrapper = tmp_path / "run-here"
+    wrapper.write_text(f"#!/bin/sh\ncd '{tmp_path}' && exec '{BINARY}' \"$@\"\n")
+    wrapper.chmod(0o755)
+    with HttpSink() as sink:
+        exporters = [
+            {"name": "file", "type": "jsonl", "path": "events.jsonl", "batch": {"linger": "0s"}},
+            {"name": "sink", "type": "cloudevents-http", "url": sink.url,
+             "bearer_token_file": "token", "retry": QUICK_RETRY, "batch": {"linger": "0s"}}]
+        with Gateway(tmp_path, exporters=exporters, binary=str(wrapper)) as gateway:
+            with Guest(gateway.base(0)) as guest:
+                guest.send_many(5)
+                sink.wait_accepted(5)
+                events = tmp_path / "events.jsonl"
+                until(lambda: events.exists() and events.read_bytes().count(b"\n") >= 5, "events")
