@@ -9,6 +9,7 @@
 #include "http/control.h"
 #include "http/public.h"
 #include "ingress/ingress.h"
+#include "spool_log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -161,18 +162,23 @@ static bool start_spool(struct cg_gateway *gateway, struct cg_error *err)
         .sync = config->spool.sync,
         .sync_interval_ns = config->spool.sync_interval_ns,
         .when_full = (enum cg_spool_when_full)config->spool.when_full,
+        .cell_share_bytes = config->spool.cell_share_bytes,
+        .reserve_bytes = config->spool.reserve_bytes == 0 ? CG_SPOOL_RESERVE_DEFAULT
+                                                          : config->spool.reserve_bytes,
         .clock = gateway->clock,
+        .notice = cg_spool_log_notice,
     };
     struct cg_spool_recovery recovery = {0};
     if (!cg_spool_open(&spool, &gateway->spool, &recovery, err)) {
         return false;
     }
-    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0;
+    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0 || recovery.power_cut;
     CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "spool_open",
            CG_F_STR("dir", spool.dir == NULL ? "(memory)" : spool.dir),
            CG_F_U64("first_index", recovery.first_index),
            CG_F_U64("next_index", recovery.next_index), CG_F_U64("torn_bytes", recovery.torn_bytes),
-           CG_F_U64("damaged_segments", recovery.damaged_segments));
+           CG_F_U64("damaged_segments", recovery.damaged_segments),
+           CG_F_U64("power_cut", recovery.power_cut));
     return true;
 }
 
@@ -238,6 +244,7 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .max_age_ns = exporter->max_age_ns,
         .watchdog_ns = exporter->watchdog_ns,
         .dead_letter_bytes_max = exporter->dead_letter_bytes_max,
+        .spool_quota_bytes = exporter->quota_bytes,
         .filter = &exporter->filter,
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
@@ -325,6 +332,16 @@ static void stop_ingress(struct cg_gateway *gateway)
     cg_ingress_stop(gateway->ingress);
 }
 
+/* Whether events may be given up that not every exporter has. */
+static bool spool_gives_up(const struct cg_config *config)
+{
+    bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
+    for (size_t i = 0; i < config->exporters_count; i++) {
+        gives_up = gives_up || config->exporters[i].quota_bytes > 0;
+    }
+    return gives_up;
+}
+
 static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
@@ -340,6 +357,7 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .keepalive_once = config->keepalive.once,
         .roots = config->ingress.roots,
         .peer_uids = config->ingress.peer_uids,
+        .spool_gives_up = spool_gives_up(config),
         .registrations = gateway->registrations,
         .clock = gateway->clock,
     };
@@ -379,6 +397,7 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         gateway->enrolment = NULL;
         return false;
     }
+    cg_spool_runs_settled(gateway->spool);
     return true;
 }
 

@@ -153,6 +153,8 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
          offsetof(struct cg_delivery_status, dead_letters.replaying)},
         {CG_FAMILY_exporter_replayed_events, offsetof(struct cg_delivery_status, replayed_events)},
         {CG_FAMILY_exporter_rebuilds, offsetof(struct cg_delivery_status, rebuilds)},
+        {CG_FAMILY_exporter_dropped_events,
+         offsetof(struct cg_delivery_status, backlog.dropped_events)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
         {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };

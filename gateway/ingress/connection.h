@@ -80,8 +80,9 @@ struct cg_channel {
     struct cg_list in_reader; /* from adoption to the end of the run */
     struct cg_list in_leaving;
     struct cg_list connections;
-    struct cg_list in_paused; /* while it is over its rate */
+    struct cg_list in_paused; /* while it is over its rate or share */
     uint64_t pause_ends_ns;
+    enum cg_life_pause pause;
     struct cg_rate_bucket bucket;
     uint32_t connections_count; /* in `connections` */
     uint32_t partial_bytes;
@@ -91,7 +92,7 @@ struct cg_channel {
 
 enum cg_connection_state {
     CG_CONNECTION_OPEN,
-    CG_CONNECTION_SUSPENDED, /* not watched: its cell is over its rate */
+    CG_CONNECTION_SUSPENDED, /* not watched: its cell is over its rate or share */
     CG_CONNECTION_DRAINING,  /* closed by us; what still comes is discarded */
     CG_CONNECTION_CLOSED,    /* its memory goes at the end of the turn */
 };

@@ -30,6 +30,7 @@ struct cg_ingress_config {
     uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
     bool keepalive_once;        /* one silence a run is reported, not one per connection state */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
+    bool spool_gives_up;        /* events undelivered, in want of room: somebody must tell of it */
     struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
     struct cg_registrations *registrations;

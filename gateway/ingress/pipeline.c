@@ -181,6 +181,7 @@ enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *c
     }
     const struct cg_silence_facts silence = cg_silence_facts_of(cell);
     meta.silence = cg_life_silence_after(&channel->life, event, &silence);
+    meta.tells_losses = event->tells_losses;
     cg_spool_writer_end(pipeline->writer, len, &meta, cell->run);
     return CG_TOLD_STAGED;
 }

@@ -11,6 +11,10 @@
 /* One Ed25519 signature takes as long as thirty events without one: shorter turns are fairer. */
 enum { READ_BYTES_ED25519 = 32 * 1024, READ_BYTES_MIN = 4096 };
 
+/* A frame becomes a record of so many times its size, about: near the end of a cell's share reads
+ * become small, so that it is not passed by much. */
+enum { RECORD_GROWTH = 8 };
+
 /* --- making --- */
 
 bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_shared *shared,
@@ -24,6 +28,7 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
     reader->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
     reader->config = config;
     reader->shared = shared;
+    reader->spool = spool;
     reader->rate = cg_rate_make(config->frames_per_second, config->frames_burst);
     reader->partial_bytes_max = config->partial_bytes_max / config->threads;
     (void)pthread_mutex_init(&reader->inbox_lock, NULL);
@@ -86,7 +91,7 @@ static void spend_rate(struct cg_reader *reader, struct cg_channel *channel, uin
     bool unlimited = reader->unlimited || channel->forgotten;
     if (!unlimited && !cg_list_is_linked(&channel->in_paused) &&
         cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
-        cg_reader_pause(reader, channel);
+        cg_reader_pause(reader, channel, CG_PAUSE_RATE);
         cg_metric_add(CG_SERIES_ingress_paused_rate, 1);
     }
 }
@@ -175,7 +180,10 @@ static void end_of_stream(struct cg_reader *reader, struct cg_connection *connec
 /* A cell's share of a turn is divided among its connections. */
 static size_t share_bytes(const struct cg_reader *reader, const struct cg_channel *channel)
 {
-    size_t share = reader->read_bytes / channel->connections_count;
+    size_t share = reader->read_bytes;
+    uint64_t room = cg_spool_run_room(reader->spool, channel->cell->run) / RECORD_GROWTH;
+    share = room < share ? (size_t)room : share;
+    share /= channel->connections_count;
     return share < READ_BYTES_MIN ? READ_BYTES_MIN : share;
 }
 
@@ -207,11 +215,23 @@ void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, 
     take(reader, connection, cg_clock_realtime(reader->config->clock), stream);
 }
 
+/* A cell that holds its share of the spool is not read, and what it sends waits in the guest. */
+static void hold_to_share(struct cg_reader *reader, struct cg_channel *channel)
+{
+    if (!cg_list_is_linked(&channel->in_paused) && cg_reader_over_share(reader, channel)) {
+        cg_reader_pause(reader, channel, CG_PAUSE_SHARE);
+        cg_metric_add(CG_SERIES_ingress_paused_share, 1);
+    }
+}
+
 static void serve(struct cg_reader *reader, struct cg_connection *connection)
 {
-    const struct cg_channel *channel = connection->channel;
+    struct cg_channel *channel = connection->channel;
     switch ((enum cg_connection_state)connection->state) {
     case CG_CONNECTION_OPEN:
+        if (!reader->stalled) {
+            hold_to_share(reader, channel);
+        }
         if (cg_list_is_linked(&channel->in_paused)) {
             cg_loop_remove(&reader->loop, connection->fd);
             connection->state = CG_CONNECTION_SUSPENDED;
@@ -298,6 +318,9 @@ static uint64_t next_deadline(const struct cg_reader *reader)
             deadline,
             CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining)->drain_ends_ns);
     }
+    if (reader->config->spool_gives_up) {
+        deadline = earlier(deadline, reader->look_at_ns);
+    }
     if (reader->timers.first != NULL && !reader->untold) {
         deadline = earlier(deadline, reader->timers.first->due_ns);
     }
@@ -367,6 +390,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     cg_reader_end_pauses(reader);
     cg_reader_end_draining(reader);
     end_partials(reader);
+    cg_reader_look_for_losses(reader);
     cg_reader_tell_due(reader);
     cg_reader_tend_leaving(reader);
     if (!reader->stalled) {

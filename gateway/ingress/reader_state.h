@@ -34,6 +34,7 @@ struct cg_reader_blocked {
 struct cg_reader {
     const struct cg_ingress_config *config;
     struct cg_ingress_shared *shared;
+    struct cg_spool *spool;
     struct cg_pipeline *pipeline;
     struct cg_loop loop;
     struct cg_rate rate;
@@ -52,8 +53,10 @@ struct cg_reader {
     struct cg_list ended;    /* channels whose memory goes at the end of the turn */
     struct cg_timers timers; /* of the channels' lives */
     struct cg_life_event event;
+    uint64_t losses_seen;    /* cg_spool_losses at the last look */
+    uint64_t look_at_ns;     /* the next, if the spool may give up events */
     bool untold;             /* the spool has no room for an event that is due */
-    struct cg_list paused;   /* channels over their rate, the first to be looked at first */
+    struct cg_list paused;   /* channels over rate or share, the first to be looked at first */
     struct cg_list draining; /* connections, the first to be given up first */
     struct cg_list closed;   /* connections whose memory goes at the end of the turn */
     struct cg_partials partials;
@@ -115,6 +118,8 @@ bool cg_reader_tell_all(struct cg_reader *reader);
 /* Notes that a connection was opened, or closed for `reason`, and tells it if it may be told. */
 void cg_reader_tell_stream(struct cg_reader *reader, const struct cg_connection *connection,
                            const char *reason);
+/* Takes up what the spool has lost of the cells' runs, if it has anything new. */
+void cg_reader_look_for_losses(struct cg_reader *reader);
 void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *channel,
                                uint64_t count);
 
@@ -136,7 +141,9 @@ void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, 
 /* Says of a cell whether it is read. */
 void cg_reader_set_paused(struct cg_reader *reader, struct cg_channel *channel, bool paused);
 /* Leaves a cell alone for a moment. */
-void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel);
+void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel, enum cg_life_pause why);
+/* Whether the cell holds all of the spool that it may, and is to be left alone. */
+bool cg_reader_over_share(struct cg_reader *reader, const struct cg_channel *channel);
 void cg_reader_end_pauses(struct cg_reader *reader);
 void cg_reader_resume_channel(struct cg_reader *reader, struct cg_channel *channel);
 /* Publishes what is staged. False: the spool refused, and nothing is read until it does not. */

@@ -23,6 +23,8 @@ struct cg_exporter_config {
     uint64_t batch_events, batch_bytes, linger_ns;
     uint64_t backoff_initial_ns, backoff_max_ns, hold_initial_ns, hold_max_ns, retry_after_max_ns;
     uint64_t suspect_after;
+    const char *quota_text; /* as written; NULL: none */
+    uint64_t quota_bytes;   /* 0: none */
     struct cg_filter_rules filter;
     uint64_t max_age_ns;  /* 0: none is too old */
     uint64_t watchdog_ns; /* 0: none */
@@ -82,7 +84,9 @@ struct cg_config {
         const char *sync_text; /* as written; what follows is what it means */
         enum cg_spool_sync sync;
         uint64_t sync_interval_ns;
-        int when_full; /* enum cg_spool_when_full */
+        int when_full;             /* enum cg_spool_when_full */
+        uint64_t cell_share_bytes; /* 0: no limit */
+        uint64_t reserve_bytes;    /* 0: not said */
     } spool;
 
     struct {

@@ -295,7 +295,20 @@ static const struct cg_option spool_options[] = {
      .names = when_full_names,
      .fallback = "pause",
      .help = "pause: stop reading guests until there is room; drop_oldest: give up the oldest "
-             "events that are not delivered, and count them."},
+             "events that are not delivered, count them, and name them in telemetry.dropped."},
+    {.key = "cell_share",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(spool.cell_share_bytes),
+     .min = 64 * KIB,
+     .help = "What one cell may have in the spool undelivered; beyond it that cell alone is not "
+             "read. Without it, the larger of 1MiB and a sixteenth of max_bytes with when_full: "
+             "pause, and no limit with drop_oldest, where nobody waits."},
+    {.key = "reserve_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(spool.reserve_bytes),
+     .min = KIB,
+     .help = "Free space of the file system that is left to others: the spool stops growing there, "
+             "and counts as full. Without it, a fiftieth of the file system, at most 256MiB."},
     TABLE_END,
 };
 
@@ -462,6 +475,12 @@ const struct cg_option cg_schema_exporter[] = {
      .offset = EXPORTER(type),
      .required = true,
      .help = "One of the types below."},
+    {.key = "quota",
+     .type = CG_OPTION_STRING,
+     .offset = EXPORTER(quota_text),
+     .help = "What this exporter alone may make the spool keep, as a part of spool.max_bytes (25%) "
+             "or a size; at least two segments count. Beyond it, it alone loses its oldest events, "
+             "which are counted, logged and named in telemetry.dropped. Without it, no limit."},
     {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
     {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
     {.key = "dead_letters",
