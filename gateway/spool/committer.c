@@ -70,6 +70,45 @@ static void note_synced(struct cg_spool *spool, const struct pending_sync *done)
     }
 }
 
+/* lock held */
+static void note_sync_failure(struct cg_spool *spool, int failure)
+{
+    struct cg_error why = {0};
+    cg_error_errno(&why, failure, "sync the spool");
+    spool->sync_failed = true;
+    cg_spool_note_failure(spool, why.text, true);
+}
+
+static bool sync_dir(struct cg_spool *spool)
+{
+    if (fsync(spool->place.dir_fd) == 0) {
+        return true;
+    }
+    int failure = errno;
+    pthread_mutex_lock(&spool->lock);
+    spool->dir_dirty = true;
+    note_sync_failure(spool, failure);
+    pthread_mutex_unlock(&spool->lock);
+    return false;
+}
+
+static bool sync_segment(struct cg_spool *spool, const struct pending_sync *pending)
+{
+    bool ok = fdatasync(pending->fd) == 0;
+    int failure = errno;
+    (void)close(pending->fd);
+    pthread_mutex_lock(&spool->lock);
+    note_synced(spool, pending);
+    if (!ok) {
+        /* The kernel has forgotten which pages it could not write; trying again on the same file
+         * would prove nothing. What follows goes to another one. */
+        spool->rotate_wanted = spool->unsynced = true;
+        note_sync_failure(spool, failure);
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return ok;
+}
+
 static void sync_all(struct cg_spool *spool)
 {
     struct pending_sync pending[SYNCS_MAX];
@@ -79,31 +118,13 @@ static void sync_all(struct cg_spool *spool)
         return;
     }
     uint64_t start = cg_clock_monotonic(&cg_clock_system);
-    int failure = dir && fsync(spool->place.dir_fd) != 0 ? errno : 0;
-    bool dir_failed = failure != 0;
+    bool good = !dir || sync_dir(spool);
     for (size_t i = 0; i < count; i++) {
-        bool ok = fdatasync(pending[i].fd) == 0;
-        failure = ok ? failure : errno;
-        (void)close(pending[i].fd);
-        pthread_mutex_lock(&spool->lock);
-        note_synced(spool, &pending[i]);
-        if (!ok) {
-            /* The kernel has forgotten which pages it could not write; trying again on the same
-             * file would prove nothing. What follows goes to another one. */
-            spool->rotate_wanted = spool->sync_failed = spool->unsynced = true;
-        }
-        pthread_mutex_unlock(&spool->lock);
+        good = sync_segment(spool, &pending[i]) && good;
     }
     cg_histogram_observe(&spool->sync_durations, cg_clock_monotonic(&cg_clock_system) - start);
-    if (failure != 0) {
-        struct cg_error why = {0};
-        cg_error_errno(&why, failure, "sync the spool");
+    if (!good) {
         cg_metric_add(CG_SERIES_spool_append_failures_io, 1);
-        pthread_mutex_lock(&spool->lock);
-        spool->dir_dirty = spool->dir_dirty || dir_failed;
-        spool->sync_failed = true;
-        cg_spool_note_failure(spool, why.text, true);
-        pthread_mutex_unlock(&spool->lock);
     }
 }
 
@@ -283,6 +304,7 @@ static void round_of_work(struct cg_spool *spool)
 static void wait_for_work(struct cg_spool *spool, uint64_t not_before_ns)
 {
     while (!spool->stopping) {
+        atomic_fetch_add_explicit(&spool->committer_turns, 1, memory_order_relaxed);
         uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
         /* A rate that was measured has to fade again, also while nothing happens. */
         bool something =
@@ -324,6 +346,18 @@ static void *committer_main(void *argument)
         not_before_ns = cg_clock_monotonic(&cg_clock_system) + interval_ns;
     }
     return NULL;
+}
+
+uint64_t cg_spool_turns(const struct cg_spool *spool)
+{
+    return atomic_load_explicit(&spool->committer_turns, memory_order_relaxed);
+}
+
+void cg_spool_poke(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    pthread_cond_signal(&spool->committer_wake);
+    pthread_mutex_unlock(&spool->lock);
 }
 
 bool cg_committer_start(struct cg_spool *spool, struct cg_error *err)

@@ -186,7 +186,7 @@ int main(void)
     Suite *suite = suite_create("power");
     TCase *tcase = tcase_create("power");
     tcase_add_checked_fixture(tcase, make_test_dir, remove_test_dir);
-    tcase_set_timeout(tcase, 120);
+    tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, after_a_power_cut_every_live_run_skips_and_the_skipped_range_is_named);
     tcase_add_test(tcase, a_kill_in_the_same_boot_skips_nothing);
     tcase_add_test(tcase, a_clean_end_before_another_boot_skips_nothing_and_counts_once);
