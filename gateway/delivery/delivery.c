@@ -269,6 +269,7 @@ bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool 
         !cg_spool_reader_open(spool, config->name, &delivery->reader, err)) {
         return cg_error_context(err, "exporter %s", config->name);
     }
+    cg_spool_reader_limit(delivery->reader, config->spool_quota_bytes);
     cg_replay_init(delivery);
     if (!start_worker(delivery, err)) {
         return cg_error_context(err, "exporter %s", config->name);

@@ -34,11 +34,22 @@ void cg_replay_want(struct cg_delivery *delivery)
     replay->taken.from = 0;
 }
 
+/* While the destination is in trouble it is the events of the spool that are tried, if there are
+ * any. A full store is no trouble of the destination's. */
+static bool has_its_turn(struct cg_delivery *delivery)
+{
+    struct cg_spool_backlog backlog;
+    if (delivery->trouble == CG_DELIVERY_SENDING || delivery->letters_full) {
+        return true;
+    }
+    cg_spool_reader_backlog(delivery->reader, &backlog);
+    return backlog.events == 0;
+}
+
 bool cg_replay_is_due(struct cg_delivery *delivery)
 {
     const struct cg_replay *replay = &delivery->replay;
-    bool healthy = delivery->trouble == CG_DELIVERY_SENDING || delivery->letters_full;
-    return replay->wanted && healthy &&
+    return replay->wanted && has_its_turn(delivery) &&
            cg_clock_monotonic(delivery->config.clock) >= replay->not_before_ns;
 }
 

@@ -23,6 +23,7 @@ static const enum cg_outcome outcome_of[] = {
 static void count_answer(struct cg_delivery *delivery, const struct cg_verdict *verdict)
 {
     pthread_mutex_lock(&delivery->mutex);
+    delivery->status.up = delivery->status.up || verdict->kind == CG_VERDICT_DELIVERED;
     delivery->status.requests[outcome_of[verdict->kind]]++;
     pthread_mutex_unlock(&delivery->mutex);
 }
@@ -32,7 +33,6 @@ static void count_delivered(struct cg_delivery *delivery, uint64_t count)
     const struct cg_verdict *verdict = &delivery->verdict;
     uint64_t rejected = verdict->rejected < count ? verdict->rejected : count;
     pthread_mutex_lock(&delivery->mutex);
-    delivery->status.up = true;
     delivery->status.delivered_events += count - rejected;
     delivery->status.rejected_events += rejected;
     pthread_mutex_unlock(&delivery->mutex);
@@ -139,8 +139,9 @@ static bool take_wishes(struct cg_delivery *delivery)
         (void)compacted;
         cg_replay_want(delivery);
     }
-    /* Whoever asks to reopen has mended something: it is tried at once. */
-    return reopen || marked || has_wishes(delivery);
+    /* Whoever asks to reopen has mended something: it is tried at once. Letters that were marked
+     * are of use to a wait for room; a destination that is away is not asked sooner for them. */
+    return reopen || (marked && delivery->letters_full) || has_wishes(delivery);
 }
 
 static bool has_company(const struct cg_delivery *delivery)
@@ -205,6 +206,7 @@ static void pause_for(struct cg_delivery *delivery, enum cg_plan_wait wait, cons
 static void pass(struct cg_delivery *delivery, uint64_t events, uint64_t filtered)
 {
     cg_spool_reader_ack(delivery->reader, events);
+    note_progress(delivery); /* also where nothing is sent: the destination is not asked then */
     pthread_mutex_lock(&delivery->mutex);
     delivery->status.filtered_events += filtered;
     pthread_cond_broadcast(&delivery->changed);
@@ -282,7 +284,6 @@ void cg_worker_acknowledge(struct cg_delivery *delivery, uint64_t count)
     CG_ASSERT(count <= window->count);
     uint64_t events = cg_selection_take(&delivery->selection, count);
     delivery->head_index = cg_selection_next_index(&delivery->selection);
-    note_progress(delivery);
     if (count == window->count) {
         *window = (struct cg_batch){0};
     } else {
@@ -332,6 +333,9 @@ bool cg_worker_deliver(struct cg_delivery *delivery, const struct cg_batch *slic
         note_progress(delivery);
     }
     count_answer(delivery, ret_verdict);
+    if (delivered && !delivery->letters_full) {
+        log_recovery(delivery);
+    }
     return true;
 }
 
@@ -347,7 +351,6 @@ static void send(struct cg_delivery *delivery, const struct cg_plan_next *next)
     }
     if (delivery->verdict.kind == CG_VERDICT_DELIVERED) {
         count_delivered(delivery, slice.count);
-        log_recovery(delivery);
         if (delivery->verdict.rejected > 0) {
             log_rejected(delivery, &slice);
         }

@@ -9,8 +9,8 @@
 #include "delivery/dead_letters.h"
 #include "delivery/delivery.h"
 #include "delivery/plan.h"
-#include "delivery/selection.h"
 #include "delivery/replay.h"
+#include "delivery/selection.h"
 #include "delivery/watchdog.h"
 
 #include <pthread.h>
@@ -24,7 +24,7 @@ struct cg_delivery {
     /* The worker's alone, once it runs. */
     struct cg_plan plan;
     struct cg_dead_letters letters;
-    char *letters_path;     /* of the store, which borrows it */
+    char *letters_path; /* of the store, which borrows it */
     struct cg_selection selection;
     struct cg_batch window; /* peeked, let through by the filter, not yet acknowledged */
     uint64_t head_index;    /* of the spool: where the plan believes the next reading begins */

@@ -153,6 +153,8 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
          offsetof(struct cg_delivery_status, dead_letters.replaying)},
         {CG_FAMILY_exporter_replayed_events, offsetof(struct cg_delivery_status, replayed_events)},
         {CG_FAMILY_exporter_rebuilds, offsetof(struct cg_delivery_status, rebuilds)},
+        {CG_FAMILY_exporter_dropped_events,
+         offsetof(struct cg_delivery_status, backlog.dropped_events)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
         {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };
@@ -230,7 +232,8 @@ static void build(const struct cg_gateway_view *view, struct cg_buf *out)
     family(out, CG_FAMILY_build_info);
     sample_u64(out, CG_FAMILY_build_info, labels, 1);
     family(out, CG_FAMILY_config_last_reload_success);
-    sample_u64(out, CG_FAMILY_config_last_reload_success, "", 1);
+    sample_u64(out, CG_FAMILY_config_last_reload_success, "",
+               view->reloads == NULL || cg_reloads_good(view->reloads) ? 1 : 0);
 }
 
 void cg_metrics_page(const struct cg_gateway_view *view, struct cg_buf *out)

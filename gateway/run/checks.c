@@ -11,6 +11,8 @@
 #include <strings.h>
 #include <sys/un.h>
 
+enum { CELL_SHARE_PART = 16, CELL_SHARE_MIN = 1 << 20 }; /* docs/contract.md section 7 */
+
 struct checking {
     struct cg_config *config;
     const struct cg_node *root;
@@ -310,6 +312,39 @@ static void check_own_keys(const struct checking *checking, size_t which,
     }
 }
 
+/* "25%" of the spool, or a size. */
+static bool quota_bytes(struct cg_bytes text, uint64_t bytes_max, uint64_t *ret_bytes)
+{
+    if (text.len > 0 && text.data[text.len - 1] == '%') {
+        uint64_t percent;
+        if (!cg_value_integer(cg_bytes(text.data, text.len - 1), &percent) || percent == 0 ||
+            percent > 100) {
+            return false;
+        }
+        *ret_bytes =
+            percent == 100 ? 0 : bytes_max / 100 * percent + bytes_max % 100 * percent / 100;
+        return true;
+    }
+    return cg_value_size(text, ret_bytes) && *ret_bytes > 0;
+}
+
+static void check_quota(const struct checking *checking, struct cg_exporter_config *exporter,
+                        const struct cg_node *node)
+{
+    if (exporter->quota_text == NULL) {
+        return;
+    }
+    struct cg_bytes text = cg_bytes_str(exporter->quota_text);
+    if (!quota_bytes(text, checking->config->spool.bytes_max, &exporter->quota_bytes)) {
+        char quoted[CG_QUOTED_BYTES_MAX];
+        const struct cg_node *member = cg_node_member(node, CG_BYTES("quota"));
+        cg_option_quote(text, quoted);
+        cg_problems_add(checking->problems, member == NULL ? node->place : member->place,
+                        "quota: expected a part from 1%% to 100%% or a size like 256MiB, not '%s'",
+                        quoted);
+    }
+}
+
 static void check_exporters(const struct checking *checking, bool own_are_whole)
 {
     const struct cg_config *config = checking->config;
@@ -323,6 +358,7 @@ static void check_exporters(const struct checking *checking, bool own_are_whole)
         if (node->kind == CG_NODE_MAP) {
             check_exporter_name(checking, i, node);
             check_own_keys(checking, i, node);
+            check_quota(checking, &checking->config->exporters[i], node);
             check_exporter(checking, &config->exporters[i], node, own_are_whole);
         }
     }
@@ -430,6 +466,10 @@ static void check_spool(const struct checking *checking)
     if (config->spool.bytes_max == 0) {
         config->spool.bytes_max =
             config->spool.dir != NULL ? UINT64_C(1) << 30 : UINT64_C(64) << 20;
+    }
+    if (config->spool.cell_share_bytes == 0 && config->spool.when_full == CG_SPOOL_FULL_PAUSE) {
+        uint64_t part = config->spool.bytes_max / CELL_SHARE_PART;
+        config->spool.cell_share_bytes = part > CELL_SHARE_MIN ? part : CELL_SHARE_MIN;
     }
     struct cg_bytes sync = cg_bytes_str(config->spool.sync_text);
     config->spool.sync = CG_SPOOL_SYNC_INTERVAL;

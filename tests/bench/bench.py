@@ -251,7 +251,8 @@ def bench_idle(build, count):
     # The tail of the spool is bounded and belongs to no cell: filled first. Only if nothing is
     # delivered is it as full at one time as at another.
     tail_events = 60000
-    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"}}
+    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"},
+              "spool": {"cell_share": "64MiB"}}
 
     def fill(gateway):
         gateway.send(1, tail_events)
@@ -285,7 +286,7 @@ def bench_dead_collector(build, total):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"  # bound, but nobody listens
-        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB"},
+        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB", "cell_share": "4GiB"},
                   "exporters": [http_exporter(url)], "shutdown": {"drain": "0s"}}
         with running(build / "cellgate", config) as gateway:
             sizes = []
@@ -293,6 +294,24 @@ def bench_dead_collector(build, total):
                 gateway.send(4, total // 8)
                 sizes.append(process_memory(gateway.process.pid)[1])
     return sizes
+
+
+def bench_start(build, spool_bytes):
+    """Milliseconds from starting the gateway to its being ready, with a backlog of so many bytes."""
+    config = {"spool": {"dir": "@DIR@/spool", "max_bytes": str(max(2 * spool_bytes, 1 << 26))},
+              "exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"}}
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
+        if spool_bytes > 0:
+            subprocess.run([build / "tests/bench/fill_spool", directory + "/spool",
+                            str(spool_bytes)], check=True, stdout=subprocess.DEVNULL)
+        text = json.dumps(config).replace("@DIR@", directory)
+        begun = time.monotonic()
+        gateway = Gateway(build / "cellgate", directory, json.loads(text), 1)
+        ready = time.monotonic() - begun
+        backlog = gateway.metric("cellgate_exporter_backlog_events")
+        _, resident = process_memory(gateway.process.pid)
+        gateway.stop()
+    return {"ms": ready * 1e3, "backlog": backlog, "resident": resident}
 
 
 def bench_latency(build, count):
@@ -459,6 +478,12 @@ def measure(build, scale, only):
         early, late = bench_dead_collector(build, count(3_000_000))
         row("resident, dead collector, later/earlier", late / early, 1.05, "ratio (at most)",
             f"{early / 2**20:.1f} -> {late / 2**20:.1f} MiB")
+    if wanted("start"):
+        row("start with an empty spool", bench_start(build, 0)["ms"], unit="ms")
+        size = max(1 << 26, int(10 * 2**30 * min(scale, 1)))
+        figures = bench_start(build, size)
+        row(f"start with {size / 2**30:.2f} GiB of spool", figures["ms"], unit="ms",
+            note=f"{figures['backlog']:,.0f} events wait, {figures['resident'] / 2**20:.0f} MiB")
     if wanted("latency"):
         latency = bench_latency(build, count(5_000))
         row("frame to sink, linger 0, p50", latency["p50"], unit="us")

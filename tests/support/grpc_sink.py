@@ -138,6 +138,15 @@ class GrpcSink:
                         return
                 connection.sendall(state.data_to_send())
 
+    @staticmethod
+    def _send_data(state, stream_id, body, end_stream):
+        """The client's windows take any answer of these tests; a frame has a limit."""
+        limit = state.max_outbound_frame_size
+        pieces = [body[at : at + limit] for at in range(0, len(body), limit)] or [b""]
+        for piece in pieces[:-1]:
+            state.send_data(stream_id, piece)
+        state.send_data(stream_id, pieces[-1], end_stream=end_stream)
+
     def _take(self, state, streams, event, ordinal):
         """False ends the connection."""
         if isinstance(event, h2.events.RequestReceived):
@@ -182,8 +191,7 @@ class GrpcSink:
         status = (reply.trailers or {}).get("grpc-status")
         return not silent and reply.reset is None and reply.http_status == 200 and status == "0"
 
-    @staticmethod
-    def _reply(state, stream_id, reply):
+    def _reply(self, state, stream_id, reply):
         if reply.goaway_first:
             state.close_connection(reply.goaway or NO_ERROR, last_stream_id=0)
             return False
@@ -196,7 +204,7 @@ class GrpcSink:
         else:
             state.send_headers(stream_id, list(head.items()))
             last = reply.trailers is None and reply.reset is None
-            state.send_data(stream_id, reply.body, end_stream=last)
+            self._send_data(state, stream_id, reply.body, end_stream=last)
             if reply.trailers is not None and (reply.reset is None or reply.early):
                 state.send_headers(stream_id, list(reply.trailers.items()), end_stream=True)
         if reply.reset is not None:

@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 
-enum { SEEDS = 150, TURNS = 30, EVENTS = 900 };
+enum { SEEDS = 80, TURNS = 30, EVENTS = 900 };
 
 enum mood { HONEST, DOWN, FAILING, LOCKED, REFUSING, REFUSING_SIZE, MOODS };
 
@@ -163,7 +163,7 @@ START_TEST(a_destination_that_refuses_everything_cannot_empty_the_spool)
 {
     static const enum mood moods[] = {REFUSING, REFUSING_SIZE, LOCKED, DOWN, FAILING};
     struct world *world = &life.world;
-    for (unsigned seed = 0; seed < 40; seed++) {
+    for (unsigned seed = 0; seed < 25; seed++) {
         begin_life(seed);
         memset(world->poison, 0, sizeof(world->poison));
         world->there = EVENTS;
