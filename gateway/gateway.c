@@ -1,14 +1,10 @@
 #include "gateway.h"
 
+#include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
-#include "cellgate/limits.h"
 #include "cellgate/log.h"
-#include "delivery/delivery.h"
-#include "event/envelope.h"
-#include "event/keys.h"
-#include "http/control.h"
-#include "http/public.h"
-#include "ingress/ingress.h"
+#include "gateway_state.h"
+#include "run/files.h"
 #include "spool_log.h"
 
 #include <errno.h>
@@ -28,25 +24,7 @@ enum {
     CONTROL_CONNECTIONS_MAX = 512,
     FORGET_MS = 2000, /* section 6: reading at the end of a run */
     RETRY_END_MS = 1000,
-};
-
-struct cg_gateway {
-    const struct cg_config *config;
-    const struct cg_clock *clock;
-    size_t stages_started;
-
-    struct cg_signing_key *key;
-    struct cg_envelope *envelope;
-    struct cg_spool *spool;
-    struct cg_registry *registry;
-    struct cg_registrations *registrations;
-    struct cg_delivery **deliveries;
-    size_t deliveries_count;
-    struct cg_gateway_view view;
-    struct cg_public *http;
-    struct cg_ingress *ingress;
-    struct cg_enrolment *enrolment;
-    struct cg_control *control;
+    HANDED_OVER_DRAIN_MS = 1000, /* exporters' time, while guests wait for the next gateway */
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
@@ -115,19 +93,28 @@ static void stop_registrations(struct cg_gateway *gateway)
     cg_registrations_close(gateway->registrations);
 }
 
-static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
+bool cg_gateway_load_key(const struct cg_config *config, struct cg_signing_key **ret_key,
+                         struct cg_error *err)
 {
     const struct cg_key_request request = {
-        .mode = gateway->config->signing.mode,
-        .kid = gateway->config->signing.kid,
-        .key_file = gateway->config->signing.key_file,
+        .mode = config->signing.mode,
+        .kid = config->signing.kid,
+        .key_file = config->signing.key_file,
     };
     const char *warning = NULL;
-    if (!cg_signing_key_load(&request, getenv, &gateway->key, &warning, err)) {
+    if (!cg_signing_key_load(&request, getenv, ret_key, &warning, err)) {
         return false;
     }
     if (warning != NULL) {
         CG_LOG(CG_LOG_WARNING, "signing_key_weak", CG_F_STR("reason", warning));
+    }
+    return true;
+}
+
+static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
+{
+    if (!cg_gateway_load_key(gateway->config, &gateway->key, err)) {
+        return false;
     }
     CG_LOG(CG_LOG_INFO, "signing",
            CG_F_STR("mode", cg_signing_mode_name(cg_signing_key_mode(gateway->key))),
@@ -217,8 +204,8 @@ static uint64_t batch_events(const struct cg_exporter_config *exporter)
     return max != 0 && max < exporter->batch_events ? max : exporter->batch_events;
 }
 
-static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
-                           struct cg_error *err)
+bool cg_running_start(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
+                      struct cg_config *owner, struct cg_running *ret_running, struct cg_error *err)
 {
     char dead_letters[PATH_MAX] = "";
     char name[CG_EXPORTER_NAME_BYTES_MAX + sizeof("dead-letters/")];
@@ -249,42 +236,68 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
     };
-    struct cg_delivery **slot = &gateway->deliveries[gateway->deliveries_count];
-    if (!cg_delivery_start(&delivery, gateway->spool, slot, err)) {
+    struct cg_delivery *started = NULL;
+    const uint64_t files_mark = cg_files_mark(exporter);
+    if (!cg_delivery_start(&delivery, gateway->spool, &started, err)) {
         return cg_error_context(err, "exporter %s", exporter->name);
     }
-    gateway->deliveries_count++;
+    *ret_running = (struct cg_running){
+        .delivery = started, .config = exporter, .owner = owner, .files_mark = files_mark};
     return true;
+}
+
+void cg_running_stop(struct cg_running *running)
+{
+    cg_delivery_stop(running->delivery);
+    running->delivery = NULL;
+}
+
+void cg_running_publish(struct cg_gateway *gateway)
+{
+    (void)pthread_rwlock_wrlock(&gateway->deliveries_lock);
+    size_t count = 0;
+    for (size_t i = 0; i < gateway->exporters_count; i++) {
+        if (gateway->exporters[i].delivery != NULL) {
+            gateway->deliveries[count++] = gateway->exporters[i].delivery;
+        }
+    }
+    gateway->view.deliveries_count = count;
+    (void)pthread_rwlock_unlock(&gateway->deliveries_lock);
 }
 
 static void stop_delivery(struct cg_gateway *gateway)
 {
-    for (size_t i = gateway->deliveries_count; i > 0; i--) {
-        cg_delivery_stop(gateway->deliveries[i - 1]);
+    for (size_t i = gateway->exporters_count; i > 0; i--) {
+        if (gateway->exporters[i - 1].delivery != NULL) {
+            cg_running_stop(&gateway->exporters[i - 1]);
+        }
     }
-    free(gateway->deliveries);
 }
 
 static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
-    gateway->deliveries = calloc(config->exporters_count + 1, sizeof(struct cg_delivery *));
-    if (gateway->deliveries == NULL) {
-        return cg_error_set(err, "out of memory");
-    }
+    CG_ASSERT(config->exporters_count <= CG_EXPORTERS_MAX);
     for (size_t i = 0; i < config->exporters_count; i++) {
-        if (!start_exporter(gateway, &config->exporters[i], err)) {
+        if (!cg_running_start(gateway, &config->exporters[i], gateway->current,
+                              &gateway->exporters[i], err)) {
             stop_delivery(gateway);
             return false;
         }
+        gateway->exporters_count = i + 1;
     }
+    cg_running_publish(gateway);
     return true;
 }
 
 static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 {
+    int fds[CG_INHERITED_HTTP_MAX];
     const struct cg_public_config public = {
         .listen = gateway->config->http.listen,
+        .inherited_fds = fds,
+        .inherited_count = cg_inherited_take(gateway->source.inherited, CG_INHERITED_HTTP, fds,
+                                             CG_INHERITED_HTTP_MAX),
         .hosts = gateway->config->http.hosts,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
         .connections_max = HTTP_CONNECTIONS_MAX,
@@ -295,13 +308,15 @@ static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
     gateway->view.started_realtime_ns = cg_clock_realtime(gateway->clock);
     gateway->view.registry = gateway->registry;
     gateway->view.spool = gateway->spool;
-    gateway->view.deliveries = gateway->deliveries;
-    gateway->view.deliveries_count = gateway->deliveries_count;
     gateway->view.clock = gateway->clock;
-    if (!cg_public_start(&public, &gateway->view, &gateway->http, err)) {
+    bool started = cg_public_start(&public, &gateway->view, &gateway->http, err);
+    for (size_t i = 0; i < public.inherited_count; i++) {
+        cg_cleanup_close(&fds[i]); /* those that were not taken */
+    }
+    if (!started) {
         return false;
     }
-    for (size_t i = 0; i < public.listen.count; i++) {
+    for (size_t i = 0; i < cg_public_listeners(gateway->http); i++) {
         CG_LOG(CG_LOG_INFO, "http_listening",
                CG_F_STR("address", cg_public_address(gateway->http, i)));
     }
@@ -318,6 +333,10 @@ static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
     const struct cg_cell_spec *specs = gateway->config->ingress.cells.items;
     for (size_t i = 0; i < gateway->config->ingress.cells.count; i++) {
         struct cg_cell *cell = NULL;
+        if (cg_registrations_ended(gateway->registrations, specs[i].cell_id, specs[i].run_id)) {
+            (void)cg_error_set(err, "run_id: run %s of the cell has ended before", specs[i].run_id);
+            return cg_error_context(err, "cell %s", specs[i].cell_id);
+        }
         if (!cg_registry_add(gateway->registry, &specs[i], cg_clock_monotonic(gateway->clock),
                              &cell, err) ||
             !cg_ingress_listen(gateway->ingress, cell, err)) {
@@ -332,8 +351,7 @@ static void stop_ingress(struct cg_gateway *gateway)
     cg_ingress_stop(gateway->ingress);
 }
 
-/* Whether events may be given up that not every exporter has. */
-static bool spool_gives_up(const struct cg_config *config)
+bool cg_gateway_spool_gives_up(const struct cg_config *config)
 {
     bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
     for (size_t i = 0; i < config->exporters_count; i++) {
@@ -357,8 +375,9 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .keepalive_once = config->keepalive.once,
         .roots = config->ingress.roots,
         .peer_uids = config->ingress.peer_uids,
-        .spool_gives_up = spool_gives_up(config),
+        .spool_gives_up = cg_gateway_spool_gives_up(config),
         .registrations = gateway->registrations,
+        .handover = cg_gateway_take_over(gateway),
         .clock = gateway->clock,
     };
     if (!cg_ingress_start(&ingress, gateway->envelope, gateway->key, gateway->spool,
@@ -398,6 +417,7 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         return false;
     }
     cg_spool_runs_settled(gateway->spool);
+    cg_gateway_end_taking_over(gateway);
     return true;
 }
 
@@ -406,23 +426,39 @@ static void stop_enrolment(struct cg_gateway *gateway)
     cg_enrolment_free(gateway->enrolment);
 }
 
+static enum cg_reload_outcome reload_for_control(void *context, struct cg_buf *ret_report,
+                                                 struct cg_buf *ret_problems)
+{
+    return cg_gateway_reload(context, ret_report, ret_problems);
+}
+
 static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
+    cg_auto_close int fd = -1;
+    const bool inherits =
+        cg_inherited_take(gateway->source.inherited, CG_INHERITED_CONTROL, &fd, 1) > 0;
     const struct cg_control_config control = {
         .socket = config->control.socket,
+        .inherited_fd = inherits ? &fd : NULL,
         .mode = (mode_t)config->control.mode,
         .group = config->control.group,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
         .connections_max = CONTROL_CONNECTIONS_MAX,
+        .reload = reload_for_control,
+        .reload_context = gateway,
     };
-    if (control.socket == NULL) {
+    if (control.socket == NULL && !inherits) {
         return true;
+    }
+    if (config->state_dir == NULL) {
+        return cg_error_set(err, "a socket was passed for it, which needs a state_dir");
     }
     if (!cg_control_start(&control, &gateway->view, gateway->enrolment, &gateway->control, err)) {
         return false;
     }
-    CG_LOG(CG_LOG_INFO, "control_listening", CG_F_STR("socket", control.socket));
+    CG_LOG(CG_LOG_INFO, "control_listening",
+           CG_F_STR("address", cg_control_address(gateway->control)));
     return true;
 }
 
@@ -434,7 +470,7 @@ static void stop_control(struct cg_gateway *gateway)
 
 /* A later stage may use an earlier one. HTTP stands before ingress, so that /livez answers while
  * thousands of sockets are made, and behind delivery, whose state it shows. Control comes last:
- * nobody registers a cell before those that were there are bound again. */
+ * nobody registers a cell, or reloads, before those that were there are bound again. */
 static const struct stage {
     const char *name;
     bool (*start)(struct cg_gateway *gateway, struct cg_error *err);
@@ -450,6 +486,7 @@ static const struct stage {
     {"http", start_http, stop_http},
     {"ingress", start_ingress, stop_ingress},
     {"registrations", start_enrolment, stop_enrolment},
+    {"reloads", cg_reloader_start, cg_reloader_stop},
     {"control", start_control, stop_control},
 };
 
@@ -468,16 +505,33 @@ static void remove_sockets(struct cg_gateway *gateway)
     }
 }
 
-bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_gateway,
-                      struct cg_error *err)
+static struct cg_gateway *new_gateway(const struct cg_gateway_source *source,
+                                      struct cg_config *config, struct cg_error *err)
 {
     struct cg_gateway *gateway = calloc(1, sizeof(*gateway));
-    if (gateway == NULL) {
-        return cg_error_set(err, "out of memory");
+    if (gateway == NULL || !cg_reloads_new(&gateway->view.reloads, err)) {
+        free(gateway);
+        (void)cg_error_set(err, "out of memory");
+        return NULL;
     }
-    gateway->config = config;
+    gateway->source = *source;
+    gateway->config = gateway->current = config;
     gateway->clock = &cg_clock_system;
+    gateway->view.deliveries = gateway->deliveries;
+    gateway->view.deliveries_lock = &gateway->deliveries_lock;
+    (void)pthread_rwlock_init(&gateway->deliveries_lock, NULL);
+    (void)pthread_mutex_init(&gateway->reload_lock, NULL);
     atomic_store(&gateway->view.phase, CG_PHASE_STARTING);
+    return gateway;
+}
+
+bool cg_gateway_start(const struct cg_gateway_source *source, struct cg_config *config,
+                      struct cg_gateway **ret_gateway, struct cg_error *err)
+{
+    struct cg_gateway *gateway = new_gateway(source, config, err);
+    if (gateway == NULL) {
+        return false;
+    }
     for (size_t i = 0; i < STAGES; i++) {
         if (!stages[i].start(gateway, err)) {
             (void)cg_error_context(err, "%s", stages[i].name);
@@ -487,6 +541,7 @@ bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_ga
         }
         gateway->stages_started = i + 1;
     }
+    gateway->configs[gateway->configs_count++] = config;
     atomic_store(&gateway->view.phase, CG_PHASE_READY);
     *ret_gateway = gateway;
     return true;
@@ -494,9 +549,11 @@ bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_ga
 
 void cg_gateway_reopen(struct cg_gateway *gateway)
 {
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    cg_view_lock(&gateway->view);
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         cg_delivery_reopen(gateway->deliveries[i]);
     }
+    cg_view_unlock(&gateway->view);
 }
 
 /* Waits in short turns, to ask between them whether the waiting is over. */
@@ -518,12 +575,19 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*i
 {
     atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
     stop_control(gateway);
+    cg_reloader_stop(gateway); /* nothing is added any more */
     cg_enrolment_close(gateway->enrolment);
-    cg_ingress_drain(gateway->ingress, deadline_ns);
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    if (!cg_gateway_hand_over(gateway, deadline_ns)) {
+        cg_ingress_drain(gateway->ingress, deadline_ns);
+    } else if (gateway->config->spool.dir != NULL) {
+        /* Guests wait for the next gateway, which delivers the rest. */
+        uint64_t soon_ns = cg_clock_monotonic(gateway->clock) + HANDED_OVER_DRAIN_MS * CG_NS_PER_MS;
+        deadline_ns = soon_ns < deadline_ns ? soon_ns : deadline_ns;
+    }
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         cg_delivery_flush(gateway->deliveries[i]);
     }
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         if (catch_up(gateway->deliveries[i], deadline_ns, is_over)) {
             continue;
         }
@@ -541,5 +605,11 @@ void cg_gateway_stop(struct cg_gateway *gateway)
     while (gateway->stages_started > 0) {
         stages[--gateway->stages_started].stop(gateway);
     }
+    for (size_t i = 0; i < gateway->configs_count; i++) {
+        cg_config_free(gateway->configs[i]);
+    }
+    cg_reloads_free(gateway->view.reloads);
+    (void)pthread_rwlock_destroy(&gateway->deliveries_lock);
+    (void)pthread_mutex_destroy(&gateway->reload_lock);
     free(gateway);
 }

@@ -216,6 +216,29 @@ static bool add_exporters(const struct cg_gateway_view *view, cJSON *report)
     return trouble;
 }
 
+/* Returns whether the last one was refused: what runs is not what the file says. */
+static bool add_reload(const struct cg_gateway_view *view, cJSON *report)
+{
+    struct cg_reload_state state = {.any = false};
+    if (view->reloads != NULL) {
+        cg_reloads_state(view->reloads, &state);
+    }
+    if (!state.any) {
+        (void)cJSON_AddNullToObject(report, "last_reload");
+        return false;
+    }
+    cg_auto_buf struct cg_buf problems;
+    cg_buf_init(&problems, 8 * (size_t)CG_RELOAD_PROBLEMS_BYTES_MAX);
+    cg_reloads_append_problems(cg_buf_bytes(&state.problems), &problems);
+    cg_buf_fini(&state.problems);
+    cJSON *object = cJSON_AddObjectToObject(report, "last_reload");
+    add_time(object, "time", state.realtime_ns);
+    (void)cJSON_AddBoolToObject(object, "success", state.outcome == CG_RELOAD_DONE);
+    const char *text = cg_buf_str(&problems);
+    (void)cJSON_AddRawToObject(object, "problems", text == NULL ? "[]" : text);
+    return state.outcome != CG_RELOAD_DONE;
+}
+
 /* Prints and frees it. */
 static void answer_json(cJSON *report, struct cg_http_answer *answer)
 {
@@ -301,6 +324,7 @@ void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer 
     add_spool(report, &spool);
     (void)cJSON_AddBoolToObject(report, "registrations_kept", registrations_kept(view));
     bool trouble = add_exporters(view, report);
+    trouble = add_reload(view, report) || trouble;
     const char *status = phase != CG_PHASE_READY ? phase_name(phase)
                          : !ready                ? "failing"
                          : trouble               ? "degraded"

@@ -232,7 +232,8 @@ static void build(const struct cg_gateway_view *view, struct cg_buf *out)
     family(out, CG_FAMILY_build_info);
     sample_u64(out, CG_FAMILY_build_info, labels, 1);
     family(out, CG_FAMILY_config_last_reload_success);
-    sample_u64(out, CG_FAMILY_config_last_reload_success, "", 1);
+    sample_u64(out, CG_FAMILY_config_last_reload_success, "",
+               view->reloads == NULL || cg_reloads_good(view->reloads) ? 1 : 0);
 }
 
 void cg_metrics_page(const struct cg_gateway_view *view, struct cg_buf *out)

@@ -32,6 +32,7 @@ struct cg_acceptor {
     bool breathless;
     bool running;
     _Atomic bool stopping;
+    _Atomic uint64_t turns;
     pthread_t thread;
 
     pthread_mutex_t lock; /* covers those below */
@@ -230,6 +231,7 @@ static void *run(void *context)
         if (ready.woken) {
             remove_channels(acceptor);
         }
+        atomic_fetch_add_explicit(&acceptor->turns, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_lock(&acceptor->lock);
     acceptor->ended = true;
@@ -275,6 +277,16 @@ bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress
 bool cg_acceptor_add(struct cg_acceptor *acceptor, struct cg_channel *channel, struct cg_error *err)
 {
     return cg_loop_add(&acceptor->loop, channel->listening.fd, channel, err);
+}
+
+uint64_t cg_acceptor_turns(const struct cg_acceptor *acceptor)
+{
+    return atomic_load_explicit(&acceptor->turns, memory_order_relaxed);
+}
+
+void cg_acceptor_poke(struct cg_acceptor *acceptor)
+{
+    cg_loop_wake(&acceptor->loop);
 }
 
 void cg_acceptor_stop(struct cg_acceptor *acceptor)

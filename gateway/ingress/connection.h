@@ -55,6 +55,7 @@ enum cg_connect_refusal {
 struct cg_ingress_shared {
     _Atomic uint32_t connections;        /* open now */
     _Atomic uint32_t draining;           /* closed by us and being read to their end */
+    _Atomic uint64_t boot_grace_ns;      /* for cells that are adopted from now on */
     struct cg_log_limit log_limit;       /* all cells together */
     struct cg_log_limit pause_log_limit; /* of a spool that is full */
     struct cg_overflow overflow;
@@ -103,6 +104,7 @@ struct cg_connection {
     uint32_t ordinal; /* within the run, from 1 */
     uint8_t state;    /* enum cg_connection_state */
     bool shut;        /* by us, at the gateway's end: what it holds is the last of it */
+    bool resumed;     /* of a gateway before this one; in the inbox `partial` is of no set yet */
     uint32_t discarded_bytes;
     uint32_t held_bytes;       /* of a run that is over: what is still to be read */
     struct cg_list in_channel; /* or in the reader's inbox, or among its closed ones */

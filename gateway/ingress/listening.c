@@ -1,5 +1,7 @@
 #include "ingress/listening.h"
 
+#include "ingress/handover.h"
+
 #include "cellgate/buf.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
@@ -162,6 +164,7 @@ static void remove_left(const struct place *place, const char *name,
 
 struct sweep {
     struct cg_strings roots;
+    const struct cg_handover *handover;
     struct cg_buf paths; /* terminated, one behind the other */
 };
 
@@ -169,6 +172,10 @@ static void sweep_one(void *context, const struct cg_socket_made *made)
 {
     struct sweep *sweep = context;
     struct place place = {.dir_fd = -1};
+    if (sweep->handover != NULL && made->inode != 0 &&
+        cg_handover_holds(sweep->handover, made->device, made->inode)) {
+        return; /* to look whether anybody listens there would be a guest's connection */
+    }
     (void)cg_buf_append(&sweep->paths, cg_bytes(made->path, strlen(made->path) + 1));
     if (made->path[0] != '/' || strchr(made->temporary, '/') != NULL ||
         find_place_of(made->path, sweep->roots, &place, NULL) != CG_LISTENING_DONE) {
@@ -181,9 +188,10 @@ static void sweep_one(void *context, const struct cg_socket_made *made)
     (void)close(place.dir_fd);
 }
 
-void cg_listening_sweep(struct cg_registrations *journal, struct cg_strings roots)
+void cg_listening_sweep(struct cg_registrations *journal, struct cg_strings roots,
+                        const struct cg_handover *handover)
 {
-    struct sweep sweep = {.roots = roots};
+    struct sweep sweep = {.roots = roots, .handover = handover};
     cg_buf_init(&sweep.paths, CG_REGISTRATIONS_BYTES_MAX);
     cg_registrations_visit_sockets(journal, sweep_one, &sweep);
     for (size_t at = 0; at < sweep.paths.len; at += strlen(sweep.paths.data + at) + 1) {
@@ -375,6 +383,27 @@ enum cg_listening_outcome cg_listening_open(const struct cg_listening_request *r
         (void)cg_error_context(err, "%s_%d", request->vsock_uds_base, CG_TELEMETRY_PORT);
     }
     return outcome;
+}
+
+bool cg_listening_resume(const struct cg_listening_request *request,
+                         struct cg_registrations *journal, const struct cg_listening *listening,
+                         struct cg_error *err)
+{
+    struct place place = {.dir_fd = -1};
+    struct stat found;
+    if (find_place(request, &place, err) != CG_LISTENING_DONE) {
+        return false;
+    }
+    bool there = fstatat(place.dir_fd, place.name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 S_ISSOCK(found.st_mode) && found.st_dev == listening->device &&
+                 found.st_ino == listening->inode;
+    (void)close(place.dir_fd);
+    const struct cg_socket_made made = {.path = place.path,
+                                        .temporary = "",
+                                        .device = (uint64_t)listening->device,
+                                        .inode = (uint64_t)listening->inode};
+    return there ? cg_registrations_put(journal, &made, NULL, err)
+                 : cg_error_set(err, "its file is gone");
 }
 
 void cg_listening_unlink(const struct cg_listening *listening,

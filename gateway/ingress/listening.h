@@ -16,6 +16,8 @@
 
 #include <sys/types.h>
 
+struct cg_handover; /* handover.h */
+
 enum { CG_LISTEN_BACKLOG = 4096 };
 
 struct cg_listening_request {
@@ -56,9 +58,20 @@ cg_listening_open(const struct cg_listening_request *request, struct cg_registra
                   const struct cg_kept_registration *registration,
                   struct cg_listening *ret_listening, struct cg_error *err);
 
+/*
+ * Takes up a socket that listens already, handed over by a gateway before this one: its descriptor
+ * and identity are in *listening. False if its file does not lie any more where it is wanted; the
+ * descriptor stays open. The journal knows it as if it had been made.
+ */
+CG_MUST_USE bool cg_listening_resume(const struct cg_listening_request *request,
+                                     struct cg_registrations *journal,
+                                     const struct cg_listening *listening, struct cg_error *err);
+
 /* Removes every socket of the journal that is still the one that was made and on which nobody
- * listens: what a gateway that died has left. For the start. */
-void cg_listening_sweep(struct cg_registrations *journal, struct cg_strings roots);
+ * listens: what a gateway that died has left. Those that were handed over (NULL: none were) are let
+ * be. For the start. */
+void cg_listening_sweep(struct cg_registrations *journal, struct cg_strings roots,
+                        const struct cg_handover *handover);
 
 /* Removes the socket file if it is still the one that was made; the descriptor stays open. */
 void cg_listening_unlink(const struct cg_listening *listening,

@@ -2,7 +2,8 @@
  * reader_state.h - a reader from the inside: for the files that make it up, and nobody else.
  *
  * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while,
- * telling.c makes events of what cells go through, leaving.c ends runs.
+ * telling.c makes events of what cells go through, leaving.c ends runs, changing.c takes up what a
+ * reload has changed, resting.c leaves everything to another process.
  * All on the reader's thread.
  */
 #ifndef CELLGATE_READER_STATE_H
@@ -37,15 +38,19 @@ struct cg_reader {
     struct cg_spool *spool;
     struct cg_pipeline *pipeline;
     struct cg_loop loop;
-    struct cg_rate rate;
-    size_t read_bytes;
+    struct cg_ingress_settings settings;
+    struct cg_rate rate;        /* by the settings */
+    size_t read_bytes;          /* by the mode of signing */
     uint64_t partial_bytes_max; /* this thread's share */
 
     pthread_mutex_t inbox_lock;
     struct cg_list inbox; /* connections */
     struct cg_list notes; /* channels of which another thread had to say something */
-    _Atomic int order;    /* enum cg_reader_order */
+    struct cg_reader_change *_Atomic change; /* NULL: none is waiting; written under the lock */
+    pthread_cond_t changed;                  /* it was taken up */
+    _Atomic int order;                       /* enum cg_reader_order */
     _Atomic uint64_t order_deadline_ns;
+    _Atomic uint64_t turns;
 
     uint64_t now_ns;         /* monotonic, of this turn */
     struct cg_list channels; /* adopted */
@@ -62,6 +67,7 @@ struct cg_reader {
     struct cg_partials partials;
     struct cg_reader_tally tally;
     bool unlimited; /* the last reading before the end knows no rate */
+    bool quiet;     /* at rest: nothing is staged, nothing held but first parts of frames */
 
     /* While the spool refuses, nothing is read, and the time does not count against guests. */
     bool stalled;
@@ -132,7 +138,18 @@ void cg_reader_tend_leaving(struct cg_reader *reader);
 void cg_reader_bury_ended(struct cg_reader *reader);
 void cg_reader_end_leaving(struct cg_reader *reader);
 
-/* --- reader.c, for leaving.c --- */
+/* --- changing.c --- */
+
+/* What follows from the settings and the signer. */
+void cg_reader_settle(struct cg_reader *reader);
+/* Takes up a change that is waiting. */
+void cg_reader_take_change(struct cg_reader *reader);
+
+/* --- reader.c, for leaving.c and resting.c --- */
+
+void cg_reader_empty_inbox(struct cg_reader *reader);
+/* The last events of cells whose runs go on after us; waits for a full spool. */
+void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns);
 
 void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, size_t bytes_max);
 

@@ -18,7 +18,7 @@ void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel)
 {
     const struct cg_cell *cell = channel->cell;
     atomic_store_explicit(&channel->cell->awaited_from_ns,
-                          cell->registered_ns + reader->config->boot_grace_ns,
+                          cell->registered_ns + atomic_load(&reader->shared->boot_grace_ns),
                           memory_order_relaxed);
     (void)pthread_mutex_lock(&reader->inbox_lock);
     note(reader, channel);
@@ -114,7 +114,7 @@ static struct cg_life_facts facts_of(const struct cg_reader *reader,
     struct cg_life_facts facts = {
         .silence = cg_silence_facts_of(channel->cell),
         .now_ns = reader->now_ns,
-        .once = reader->config->keepalive_once,
+        .once = reader->settings.keepalive_once,
         .flush = flush,
     };
     /* While nothing is read nobody is silent, and a run that is over is not asked any more. */

@@ -84,6 +84,8 @@ static const struct cg_option cell_options[] = {
     TABLE_END,
 };
 
+const struct cg_option *const cg_schema_cell = cell_options;
+
 static const struct cg_option owners_options[] = {
     {.key = "uids",
      .type = CG_OPTION_RANGE,
@@ -116,12 +118,14 @@ static const struct cg_option ingress_options[] = {
     {.key = "frames_per_second",
      .type = CG_OPTION_INTEGER,
      .offset = GATEWAY(ingress.frames_per_second),
+     .live = true,
      .max = FRAMES_PER_SECOND_MAX,
      .fallback = "2000",
      .help = "Rate at which one cell is read; what comes faster waits in the guest. 0: unlimited."},
     {.key = "frames_burst",
      .type = CG_OPTION_INTEGER,
      .offset = GATEWAY(ingress.frames_burst),
+     .live = true,
      .min = 1,
      .max = FRAMES_PER_SECOND_MAX,
      .fallback = "20000",
@@ -129,6 +133,7 @@ static const struct cg_option ingress_options[] = {
     {.key = "frame_deadline",
      .type = CG_OPTION_DURATION,
      .offset = GATEWAY(ingress.frame_deadline_ns),
+     .live = true,
      .min = 10 * CG_NS_PER_MS,
      .max = DURATION_HOUR,
      .fallback = "30s",
@@ -160,6 +165,7 @@ static const struct cg_option ingress_options[] = {
     {.key = "cells",
      .type = CG_OPTION_SECTIONS,
      .offset = GATEWAY(ingress.cells),
+     .live = true,
      .max = CELLS_MAX,
      .fields = cell_options,
      .element_size = sizeof(struct cg_cell_spec),
@@ -206,6 +212,7 @@ static const struct cg_option http_options[] = {
     {.key = "hosts",
      .type = CG_OPTION_STRINGS,
      .offset = GATEWAY(http.hosts),
+     .live = true,
      .max = LIST_MAX,
      .help = "Names that requests may carry in Host, beside addresses and localhost."},
     TABLE_END,
@@ -312,6 +319,9 @@ static const struct cg_option spool_options[] = {
     TABLE_END,
 };
 
+static const struct cg_option_name handover_names[] = {
+    {"off", CG_HANDOVER_OFF}, {"auto", CG_HANDOVER_AUTO}, {"on", CG_HANDOVER_ON}, {NULL, 0}};
+
 static const struct cg_option shutdown_options[] = {
     {.key = "drain",
      .type = CG_OPTION_DURATION,
@@ -319,6 +329,14 @@ static const struct cg_option shutdown_options[] = {
      .max = DURATION_HOUR,
      .fallback = "10s",
      .help = "How long exporters may catch up after SIGTERM."},
+    {.key = "handover",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(shutdown.handover),
+     .names = handover_names,
+     .fallback = "auto",
+     .help = "Leave guests' sockets and connections to the next start, in systemd's descriptor "
+             "store: auto (if systemd says that the unit has one, as it does from version 254), on "
+             "(try it), off."},
     TABLE_END,
 };
 
@@ -334,6 +352,7 @@ static const struct cg_option log_options[] = {
     {.key = "level",
      .type = CG_OPTION_ENUM,
      .offset = GATEWAY(log.level),
+     .live = true,
      .names = level_names,
      .fallback = "info",
      .help = "The least of what is logged, to stderr."},
@@ -522,6 +541,7 @@ const struct cg_option cg_schema[] = {
     {.key = "keepalive",
      .type = CG_OPTION_SECTION,
      .fields = keepalive_options,
+     .live = true,
      .help = "When a cell counts as silent."},
     {.key = "http",
      .type = CG_OPTION_SECTION,
@@ -538,6 +558,7 @@ const struct cg_option cg_schema[] = {
     {.key = "signing",
      .type = CG_OPTION_SECTION,
      .fields = signing_options,
+     .live = true,
      .help = "Signatures over the events."},
     {.key = "spool",
      .type = CG_OPTION_SECTION,
@@ -546,6 +567,7 @@ const struct cg_option cg_schema[] = {
     {.key = "shutdown",
      .type = CG_OPTION_SECTION,
      .fields = shutdown_options,
+     .live = true,
      .help = "How the gateway ends."},
     {.key = "log",
      .type = CG_OPTION_SECTION,
@@ -554,6 +576,7 @@ const struct cg_option cg_schema[] = {
     {.key = "exporters",
      .type = CG_OPTION_SECTIONS,
      .offset = offsetof(struct cg_schema_file, exporters),
+     .live = true,
      .min = 1,
      .max = CG_EXPORTERS_MAX,
      .required = true,

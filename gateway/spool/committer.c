@@ -304,6 +304,7 @@ static void round_of_work(struct cg_spool *spool)
 static void wait_for_work(struct cg_spool *spool, uint64_t not_before_ns)
 {
     while (!spool->stopping) {
+        atomic_fetch_add_explicit(&spool->committer_turns, 1, memory_order_relaxed);
         uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
         /* A rate that was measured has to fade again, also while nothing happens. */
         bool something =
@@ -345,6 +346,18 @@ static void *committer_main(void *argument)
         not_before_ns = cg_clock_monotonic(&cg_clock_system) + interval_ns;
     }
     return NULL;
+}
+
+uint64_t cg_spool_turns(const struct cg_spool *spool)
+{
+    return atomic_load_explicit(&spool->committer_turns, memory_order_relaxed);
+}
+
+void cg_spool_poke(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    pthread_cond_signal(&spool->committer_wake);
+    pthread_mutex_unlock(&spool->lock);
 }
 
 bool cg_committer_start(struct cg_spool *spool, struct cg_error *err)

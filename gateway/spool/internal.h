@@ -95,6 +95,7 @@ struct cg_spool_reader {
 struct cg_parked {
     char name[CG_EXPORTER_NAME_BYTES_MAX + 1];
     uint64_t index;
+    struct cg_position position; /* where it goes on, also where nothing is saved */
 };
 
 /* Indices without records. */
@@ -159,6 +160,7 @@ struct cg_spool {
     pthread_t committer;
     pthread_cond_t committer_wake;
     bool committer_idle;
+    _Atomic uint64_t committer_turns;
     bool dirty;
     bool stopping;
     bool dir_dirty;     /* a segment was made or renamed since the directory was synced */

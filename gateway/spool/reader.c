@@ -76,21 +76,24 @@ static struct cg_position first_position(struct cg_spool *spool, const char *nam
     return position;
 }
 
-/* lock held */
-static void unpark(struct cg_spool *spool, const char *name)
+/* Returns whether it was parked. lock held. */
+static bool unpark(struct cg_spool *spool, const char *name, struct cg_position *ret_position)
 {
     for (size_t i = 0; i < spool->parked_count; i++) {
         if (strcmp(spool->parked[i].name, name) == 0) {
+            *ret_position = spool->parked[i].position;
             spool->parked[i] = spool->parked[--spool->parked_count];
-            return;
+            return true;
         }
     }
+    return false;
 }
 
 void cg_spool_reader_forget(struct cg_spool *spool, const char *name)
 {
+    struct cg_position position;
     pthread_mutex_lock(&spool->lock);
-    unpark(spool, name);
+    (void)unpark(spool, name, &position);
     cg_committer_notice(spool);
     pthread_mutex_unlock(&spool->lock);
 }
@@ -118,13 +121,15 @@ bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
     (void)pthread_condattr_destroy(&attributes);
 
     pthread_mutex_lock(&spool->lock);
-    unpark(spool, name);
+    struct cg_position position;
+    bool parked = unpark(spool, name, &position);
     const char *problem = same_name(spool, name) ? "is open already"
                           : spool->reader_count + spool->parked_count >= CG_READERS_MAX
                               ? "is one too many"
                               : NULL;
     if (problem == NULL) {
-        reader->position = reader->saved = reader->cursor = first_position(spool, name);
+        position = parked ? position : first_position(spool, name);
+        reader->position = reader->saved = reader->cursor = position;
         spool->readers[spool->reader_count++] = reader;
     }
     pthread_mutex_unlock(&spool->lock);
@@ -171,6 +176,7 @@ void cg_spool_reader_close(struct cg_spool_reader *reader)
     struct cg_parked *parked = &spool->parked[spool->parked_count++];
     memcpy(parked->name, reader->name, sizeof(parked->name));
     parked->index = reader->position.index;
+    parked->position = reader->position;
     pthread_mutex_unlock(&spool->lock);
     if (reader->scan.fd >= 0) {
         (void)close(reader->scan.fd);
@@ -350,18 +356,31 @@ static enum source next_source(struct cg_spool_reader *reader, struct cg_extent 
     return source;
 }
 
+/* How far into an extent the cursor's record stands. A reader that was opened while events came
+ * may know the index alone: then the records before it are counted off. */
+static uint64_t offset_in_tail(const struct cg_position *cursor, const struct cg_extent *extent)
+{
+    if (cursor->segment == extent->segment && cursor->offset >= extent->file_offset) {
+        return cursor->index > extent->first_index ? cursor->offset - extent->file_offset : 0;
+    }
+    const char *data = extent->block->data + extent->offset;
+    uint64_t skip = 0;
+    for (uint64_t index = extent->first_index; index < cursor->index; index++) {
+        const struct cg_record_header *record = (const void *)(data + skip);
+        CG_ASSERT(record->index == index);
+        skip += cg_record_bytes(record->len);
+        CG_ASSERT(skip < extent->len);
+    }
+    return skip;
+}
+
 /* Takes events of an extent. False: the batch is full. */
 static bool take_from_tail(struct cg_spool_reader *reader, const struct limits *limits,
                            const struct cg_extent *extent)
 {
     struct cg_position *cursor = &reader->cursor;
     struct cg_piece *piece = &reader->pieces[reader->piece_count - 1];
-    uint64_t skip = 0;
-    if (cursor->index > extent->first_index) {
-        CG_ASSERT(cursor->segment == extent->segment && cursor->offset >= extent->file_offset);
-        skip = cursor->offset - extent->file_offset;
-        CG_ASSERT(skip < extent->len);
-    }
+    uint64_t skip = offset_in_tail(cursor, extent);
     *cursor = (struct cg_position){.index = cursor->index,
                                    .segment = extent->segment,
                                    .offset = extent->file_offset + skip,

@@ -258,6 +258,10 @@ void cg_spool_reader_backlog(struct cg_spool_reader *reader, struct cg_spool_bac
 
 /* --- health (any thread) --- */
 
+/* How often the committer has turned; a poke makes it turn once more, unless the disk holds it. */
+uint64_t cg_spool_turns(const struct cg_spool *spool);
+void cg_spool_poke(struct cg_spool *spool);
+
 struct cg_spool_status {
     uint64_t bytes, bytes_max;
     uint64_t held_bytes; /* of them: that the slowest reader has not passed */

@@ -72,6 +72,7 @@ struct cg_option {
     bool required;
     bool secret; /* never shown by `cellgate check --print` or in an error */
     bool unique; /* a text of an exporter: no two of its type may have the same */
+    bool live;   /* a reload may change it (a section: all in it); for others it takes a restart */
     const struct cg_option_name *names;
     const struct cg_option *fields;
     size_t element_size;

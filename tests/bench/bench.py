@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -194,6 +195,55 @@ def bench_otlp_grpc(build, total):
 def bench_jsonl(build, total):
     return pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
         {"name": "file", "type": "jsonl", "path": "@DIR@/events.jsonl"}]}, total)
+
+
+@contextlib.contextmanager
+def nats_server():
+    """The URL of a nats-server with JetStream on files."""
+    binary = shutil.which("nats-server") or "/usr/sbin/nats-server"
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
+        process = subprocess.Popen([binary, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", directory,
+                                    "--ports_file_dir", directory], stderr=subprocess.DEVNULL)
+        ports = pathlib.Path(directory) / f"nats-server_{process.pid}.ports"
+        try:
+            deadline = time.monotonic() + READY_S
+            while not (ports.exists() and ports.read_text().endswith("}")):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise SystemExit("nats-server did not start")
+                time.sleep(0.01)
+            yield json.loads(ports.read_text())["nats"][0]
+        finally:
+            process.kill()
+            process.wait()
+
+
+def bench_nats(build, total):
+    """The way to JetStream, and events per CPU-second of libnats alone in the same run, measured
+    right before and right behind."""
+    def floor(url):
+        done = subprocess.run([build / "tests/bench/nats_floor", url, "620", str(total // 4)],
+                              capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["publish_ns"]
+
+    with nats_server() as url:
+        before = floor(url)
+        figures = pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
+            {"name": "queue", "type": "nats-jetstream", "servers": url, "stream": "BENCH",
+             "subject": "bench.{cell_id}.{type}", "create_stream": {"enabled": True}}]}, total)
+        return figures, 2e9 / (before + floor(url))
+
+
+def bench_kafka(build, total):
+    """To librdkafka's mock cluster in a process of its own."""
+    mock = subprocess.Popen([build / "tests/kafka_mock"], stdin=subprocess.PIPE, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        return pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
+            {"name": "queue", "type": "kafka", "topic": "events",
+             "brokers": mock.stdout.readline().strip()}]}, total)
+    finally:
+        mock.kill()
+        mock.wait()
 
 
 def bench_idle(build, count):
@@ -395,6 +445,14 @@ def measure(build, scale, only):
         floor = 2e9 / (before + behind)
         row("unsigned -> jsonl file", figures["per_cpu_s"], min(1_200_000, 0.6 * floor),
             note=f"floor {floor:,.0f}")
+    if wanted("nats"):
+        figures, alone = bench_nats(build, count(400_000))
+        row("unsigned -> nats-jetstream", figures["per_cpu_s"], 0.85 * alone,
+            note=f"libnats alone {alone:,.0f}; {figures['resident'] / 2**20:.0f} MiB resident")
+    if wanted("kafka"):
+        figures = bench_kafka(build, count(1_000_000))
+        row("unsigned -> kafka", figures["per_cpu_s"], 400_000,
+            note=f"to librdkafka's mock cluster; {figures['resident'] / 2**20:.0f} MiB resident")
     if wanted("otlp-http"):
         figures = bench_otlp_http(build, count(2_000_000))
         row("unsigned -> otlp-http protobuf", figures["per_cpu_s"], 600_000,

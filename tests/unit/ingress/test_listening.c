@@ -304,7 +304,7 @@ static void reopen_journal(void)
 
 static void sweep(void)
 {
-    cg_listening_sweep(made, (struct cg_strings){0});
+    cg_listening_sweep(made, (struct cg_strings){0}, NULL);
 }
 
 START_TEST(a_socket_left_by_a_crash_is_swept)
