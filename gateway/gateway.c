@@ -28,12 +28,12 @@ enum {
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
-static bool make_directory(const char *path, struct cg_error *err)
+static bool make_directory(const struct cg_gateway *gateway, const char *path, struct cg_error *err)
 {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return cg_error_errno(err, errno, "make directory %s", path);
+    if (mkdir(path, 0700) == 0) {
+        return cg_sandbox_own(gateway->sandbox, path, err);
     }
-    return true;
+    return errno == EEXIST || cg_error_errno(err, errno, "make directory %s", path);
 }
 
 /* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
@@ -52,13 +52,17 @@ static bool state_path(const struct cg_gateway *gateway, const char *name, const
 
 static bool start_state(struct cg_gateway *gateway, struct cg_error *err)
 {
-    if (gateway->config->state_dir == NULL) {
+    const struct cg_config *config = gateway->config;
+    if (config->spool.dir != NULL && !make_directory(gateway, config->spool.dir, err)) {
+        return false;
+    }
+    if (config->state_dir == NULL) {
         return true;
     }
     char dead_letters[PATH_MAX];
-    return make_directory(gateway->config->state_dir, err) &&
+    return make_directory(gateway, config->state_dir, err) &&
            state_path(gateway, "dead-letters", "", dead_letters, err) &&
-           make_directory(dead_letters, err);
+           make_directory(gateway, dead_letters, err);
 }
 
 static void stop_state(struct cg_gateway *gateway)
@@ -125,6 +129,17 @@ static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_signing(struct cg_gateway *gateway)
 {
     cg_signing_key_free(gateway->key);
+}
+
+static bool start_sandbox(struct cg_gateway *gateway, struct cg_error *err)
+{
+    gateway->view.sandbox = cg_sandbox_status(gateway->sandbox);
+    return cg_sandbox_enter(gateway->sandbox, err);
+}
+
+static void stop_sandbox(struct cg_gateway *gateway)
+{
+    (void)gateway; /* it holds to the end of the process */
 }
 
 static bool start_envelope(struct cg_gateway *gateway, struct cg_error *err)
@@ -359,6 +374,7 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .boot_grace_ns = config->keepalive.boot_grace_ns,
         .keepalive_once = config->keepalive.once,
         .roots = config->ingress.roots,
+        .files = cg_sandbox_socket_files(gateway->sandbox),
         .peer_uids = config->ingress.peer_uids,
         .spool_gives_up = cg_gateway_spool_gives_up(config),
         .registrations = gateway->registrations,
@@ -453,17 +469,20 @@ static void stop_control(struct cg_gateway *gateway)
     gateway->control = NULL;
 }
 
-/* A later stage may use an earlier one. HTTP stands before ingress, so that /livez answers while
- * thousands of sockets are made, and behind delivery, whose state it shows. Control comes last:
- * nobody registers a cell, or reloads, before those that were there are bound again. */
+/* A later stage may use an earlier one. The sandbox is entered when keys are read and directories
+ * made, and before the first thread, file of the gateway's own and socket. HTTP stands before
+ * ingress, so that /livez answers while thousands of sockets are made, and behind delivery, whose
+ * state it shows. Control comes last: nobody registers a cell, or reloads, before those that were
+ * there are bound again. */
 static const struct stage {
     const char *name;
     bool (*start)(struct cg_gateway *gateway, struct cg_error *err);
     void (*stop)(struct cg_gateway *gateway);
 } stages[] = {
     {"state_dir", start_state, stop_state},
-    {"journal", start_registrations, stop_registrations},
     {"signing", start_signing, stop_signing},
+    {"sandbox", start_sandbox, stop_sandbox},
+    {"journal", start_registrations, stop_registrations},
     {"event", start_envelope, stop_envelope},
     {"spool", start_spool, stop_spool},
     {"cells", start_cells, stop_cells},
@@ -511,12 +530,14 @@ static struct cg_gateway *new_gateway(const struct cg_gateway_source *source,
 }
 
 bool cg_gateway_start(const struct cg_gateway_source *source, struct cg_config *config,
-                      struct cg_gateway **ret_gateway, struct cg_error *err)
+                      struct cg_sandbox *sandbox, struct cg_gateway **ret_gateway,
+                      struct cg_error *err)
 {
     struct cg_gateway *gateway = new_gateway(source, config, err);
     if (gateway == NULL) {
         return false;
     }
+    gateway->sandbox = sandbox;
     for (size_t i = 0; i < STAGES; i++) {
         if (!stages[i].start(gateway, err)) {
             (void)cg_error_context(err, "%s", stages[i].name);

@@ -42,6 +42,7 @@ struct cg_gateway {
     const struct cg_clock *clock;
     size_t stages_started;
 
+    struct cg_sandbox *sandbox; /* borrowed */
     struct cg_signing_key *key;
     struct cg_envelope *envelope;
     struct cg_spool *spool;

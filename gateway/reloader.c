@@ -3,6 +3,7 @@
  *
  * Main has to keep the watchdog and to take further signals, however long a reload takes.
  */
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "gateway_state.h"
 
@@ -54,12 +55,11 @@ bool cg_reloader_start(struct cg_gateway *gateway, struct cg_error *err)
     reloader->gateway = gateway;
     (void)pthread_mutex_init(&reloader->lock, NULL);
     (void)pthread_cond_init(&reloader->asked_for, NULL);
-    int errnum = pthread_create(&reloader->thread, NULL, reload_when_asked, reloader);
+    int errnum = cg_thread_start(&reloader->thread, "reload", reload_when_asked, reloader);
     if (errnum != 0) {
         free(reloader);
         return cg_error_errno(err, errnum, "start the reloading thread");
     }
-    (void)pthread_setname_np(reloader->thread, "reload");
     gateway->reloader = reloader;
     return true;
 }

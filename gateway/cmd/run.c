@@ -5,6 +5,7 @@
 #include "gateway.h"
 #include "run/config.h"
 #include "run/notify.h"
+#include "run/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -189,6 +190,11 @@ static void report_inherited(struct cg_inherited *inherited)
     cg_inherited_close(inherited);
 }
 
+static void free_sandbox(struct cg_sandbox **sandbox)
+{
+    cg_sandbox_free(*sandbox);
+}
+
 /* Takes the configuration. */
 static int run_gateway(const struct cg_gateway_source *source, struct cg_config *config)
 {
@@ -205,9 +211,16 @@ static int run_gateway(const struct cg_gateway_source *source, struct cg_config 
     raise_descriptor_limit(config);
     grow_descriptor_table();
 
-    struct cg_gateway *gateway = NULL;
     struct cg_error err = {0};
-    if (!cg_gateway_start(source, config, &gateway, &err)) {
+    __attribute__((cleanup(free_sandbox))) struct cg_sandbox *sandbox = NULL;
+    bool is_helper = false;
+    bool prepared = cg_sandbox_prepare(source->path, config, &sandbox, &is_helper, &err);
+    if (prepared && is_helper) {
+        cg_config_free(config);
+        return CG_EXIT_OK; /* the gateway that it helped is gone */
+    }
+    struct cg_gateway *gateway = NULL;
+    if (!prepared || !cg_gateway_start(source, config, sandbox, &gateway, &err)) {
         CG_LOG(CG_LOG_ERROR, "start_failed", CG_F_STR("reason", err.text));
         cg_config_free(config);
         return CG_EXIT_FAILED;

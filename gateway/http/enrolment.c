@@ -1,5 +1,6 @@
 #include "http/enrolment.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "cellgate/log.h"
@@ -428,11 +429,8 @@ static void *mend(void *context)
 
 static bool start_mending(struct cg_enrolment *enrolment, struct cg_error *err)
 {
-    int errnum = pthread_create(&enrolment->mender, NULL, mend, enrolment);
+    int errnum = cg_thread_start(&enrolment->mender, "mender", mend, enrolment);
     enrolment->mending = errnum == 0;
-    if (enrolment->mending) {
-        (void)pthread_setname_np(enrolment->mender, "mender");
-    }
     return enrolment->mending || cg_error_errno(err, errnum, "start the mender thread");
 }
 

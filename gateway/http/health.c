@@ -101,6 +101,11 @@ static void registrations_line(const struct cg_gateway_view *view, struct cg_buf
     }
 }
 
+static bool helper_ended(const struct cg_gateway_view *view)
+{
+    return view->sandbox != NULL && cg_sandbox_helper(view->sandbox) == CG_HELPER_ENDED;
+}
+
 void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                      struct cg_http_answer *answer)
 {
@@ -114,6 +119,10 @@ void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                    phase_name(phase));
         spool_line(&spool, &answer->body);
         registrations_line(view, &answer->body);
+        if (helper_ended(view)) {
+            check_line(&answer->body, '?', "sandbox",
+                       "the privileged helper has ended: some sockets cannot be made");
+        }
         for (size_t i = 0; i < view->deliveries_count; i++) {
             struct cg_delivery_status exporter;
             cg_delivery_status(view->deliveries[i], &exporter);
@@ -179,6 +188,20 @@ static void add_cells(const struct cg_gateway_view *view, cJSON *report)
     for (unsigned state = 0; state < CG_CELL_STATE_COUNT; state++) {
         add_count(object, cg_cell_state_name((enum cg_cell_state)state), by_state[state]);
     }
+}
+
+static void add_sandbox(const struct cg_gateway_view *view, cJSON *report)
+{
+    if (view->sandbox == NULL) {
+        return;
+    }
+    cJSON *object = cJSON_AddObjectToObject(report, "sandbox");
+    for (unsigned part = 0; part < CG_SANDBOX_PARTS; part++) {
+        (void)cJSON_AddBoolToObject(object, cg_sandbox_part_name((enum cg_sandbox_part)part),
+                                    view->sandbox->in_force[part]);
+    }
+    (void)cJSON_AddStringToObject(object, "helper",
+                                  cg_helper_state_name(cg_sandbox_helper(view->sandbox)));
 }
 
 static cJSON *exporter_report(const struct cg_delivery_status *status)
@@ -325,6 +348,8 @@ void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer 
     (void)cJSON_AddBoolToObject(report, "registrations_kept", registrations_kept(view));
     bool trouble = add_exporters(view, report);
     trouble = add_reload(view, report) || trouble;
+    trouble = helper_ended(view) || trouble;
+    add_sandbox(view, report);
     const char *status = phase != CG_PHASE_READY ? phase_name(phase)
                          : !ready                ? "failing"
                          : trouble               ? "degraded"

@@ -236,12 +236,32 @@ static void build(const struct cg_gateway_view *view, struct cg_buf *out)
                view->reloads == NULL || cg_reloads_good(view->reloads) ? 1 : 0);
 }
 
+static void sandbox(const struct cg_gateway_view *view, struct cg_buf *out)
+{
+    if (view->sandbox == NULL) {
+        return;
+    }
+    family(out, CG_FAMILY_sandbox);
+    for (unsigned part = 0; part < CG_SANDBOX_PARTS; part++) {
+        char label[64];
+        (void)snprintf(label, sizeof(label), "part=\"%s\"",
+                       cg_sandbox_part_name((enum cg_sandbox_part)part));
+        sample_u64(out, CG_FAMILY_sandbox, label, view->sandbox->in_force[part] ? 1 : 0);
+    }
+    if (view->sandbox->has_helper) {
+        family(out, CG_FAMILY_helper_up);
+        sample_u64(out, CG_FAMILY_helper_up, "",
+                   cg_sandbox_helper(view->sandbox) == CG_HELPER_RUNNING ? 1 : 0);
+    }
+}
+
 void cg_metrics_page(const struct cg_gateway_view *view, struct cg_buf *out)
 {
     counters(out);
     cells(view, out);
     spool(view, out);
     exporters(view, out);
+    sandbox(view, out);
     build(view, out);
     cg_process_metrics(out);
 }

@@ -8,6 +8,7 @@
 #ifndef CELLGATE_PUBLIC_H
 #define CELLGATE_PUBLIC_H
 
+#include "base/sandbox_status.h"
 #include "cells/registrations.h"
 #include "cells/registry.h"
 #include "delivery/delivery.h"
@@ -38,6 +39,7 @@ struct cg_gateway_view {
     size_t deliveries_count;
     struct cg_reloads *reloads; /* NULL: none is possible */
     const struct cg_clock *clock;
+    const struct cg_sandbox_status *sandbox; /* NULL: unknown */
 };
 
 /* For reading the view's deliveries. */

@@ -1,5 +1,6 @@
 #include "http/server.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/log.h"
 #include "cellgate/metrics.h"
@@ -541,13 +542,12 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
         return false;
     }
     (void)cg_steal_fd(&listen_fd);
-    int status = pthread_create(&server->thread, NULL, serve, server);
+    int status = cg_thread_start(&server->thread, "http", serve, server);
     if (status != 0) {
         (void)cg_error_errno(err, status, "start the HTTP thread");
         dismantle(server);
         return false;
     }
-    (void)pthread_setname_np(server->thread, "http");
     *ret_server = server;
     return true;
 }

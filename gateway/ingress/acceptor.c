@@ -1,6 +1,7 @@
 #include "ingress/acceptor.h"
 
 #include "base/loop.h"
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "ingress/reader.h"
 
@@ -263,12 +264,11 @@ bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress
         cg_acceptor_free(acceptor);
         return false;
     }
-    int errnum = pthread_create(&acceptor->thread, NULL, run, acceptor);
+    int errnum = cg_thread_start(&acceptor->thread, "acceptor", run, acceptor);
     if (errnum != 0) {
         cg_acceptor_free(acceptor);
         return cg_error_errno(err, errnum, "start the acceptor thread");
     }
-    (void)pthread_setname_np(acceptor->thread, "acceptor");
     acceptor->running = true;
     *ret_acceptor = acceptor;
     return true;

@@ -1,5 +1,6 @@
 #include "ingress/ingress.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "ingress/ingress_state.h"
@@ -21,6 +22,15 @@ static void *run_reader(void *context)
     return NULL;
 }
 
+static int start_thread(struct cg_ingress_worker *worker, unsigned which)
+{
+    char name[32];
+    (void)snprintf(name, sizeof(name), "ingress-%u", which);
+    int errnum = cg_thread_start(&worker->thread, name, run_reader, worker->reader);
+    worker->running = errnum == 0;
+    return errnum;
+}
+
 static bool start_worker(struct cg_ingress *ingress, unsigned which,
                          const struct cg_envelope *envelope, const struct cg_signing_key *key,
                          struct cg_spool *spool, struct cg_error *err)
@@ -30,15 +40,8 @@ static bool start_worker(struct cg_ingress *ingress, unsigned which,
                        err)) {
         return false;
     }
-    int errnum = pthread_create(&worker->thread, NULL, run_reader, worker->reader);
-    if (errnum != 0) {
-        return cg_error_errno(err, errnum, "start ingress thread %u", which);
-    }
-    char name[32];
-    (void)snprintf(name, sizeof(name), "ingress-%u", which);
-    (void)pthread_setname_np(worker->thread, name);
-    worker->running = true;
-    return true;
+    int errnum = start_thread(worker, which);
+    return errnum == 0 || cg_error_errno(err, errnum, "start ingress thread %u", which);
 }
 
 bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_envelope *envelope,
@@ -58,7 +61,7 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
     ingress->shared.pause_log_limit = ingress->shared.log_limit;
     cg_overflow_init(&ingress->shared.overflow);
     (void)pthread_mutex_init(&ingress->lock, NULL);
-    cg_listening_sweep(config->registrations, config->roots, config->handover);
+    cg_listening_sweep(config->registrations, config->roots, config->files, config->handover);
     bool started = true;
     for (unsigned i = 0; started && i < config->threads; i++) {
         started = start_worker(ingress, i, envelope, key, spool, err);
@@ -79,10 +82,9 @@ struct cg_listening_request cg_ingress_listening_request(const struct cg_ingress
 {
     return (struct cg_listening_request){
         .vsock_uds_base = cell->vsock_uds_base,
-        .mode = cell->socket_mode,
-        .uid = cell->socket_uid,
-        .gid = cell->socket_gid,
+        .look = {.mode = cell->socket_mode, .uid = cell->socket_uid, .gid = cell->socket_gid},
         .roots = ingress->config.roots,
+        .files = ingress->config.files,
     };
 }
 
@@ -269,9 +271,7 @@ static void restart_workers(struct cg_ingress *ingress, uint64_t deadline_ns)
             continue;
         }
         cg_reader_order(worker->reader, CG_READER_DRAIN, deadline_ns);
-        if (pthread_create(&worker->thread, NULL, run_reader, worker->reader) == 0) {
-            worker->running = true;
-        } else {
+        if (start_thread(worker, i) != 0) {
             cg_reader_run(worker->reader);
         }
     }

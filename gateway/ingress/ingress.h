@@ -41,7 +41,8 @@ struct cg_ingress_config {
     bool keepalive_once;        /* one silence a run is reported, not one per connection state */
     struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
     bool spool_gives_up;        /* events undelivered, in want of room: somebody must tell of it */
-    struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
+    struct cg_socket_files files; /* who makes and removes the sockets' files */
+    struct cg_range peer_uids; /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
     struct cg_registrations *registrations;
     /* What a gateway before this one has left; NULL: nothing. Asked until cg_ingress_end_resuming.

@@ -383,11 +383,22 @@ static void check_listen(const struct checking *checking)
     }
 }
 
-static void check_roots(const struct checking *checking)
+static void check_all_absolute(const struct checking *checking, const char *section,
+                               const char *key, const struct cg_strings *paths)
 {
-    const struct cg_strings *roots = &checking->config->ingress.roots;
-    for (size_t i = 0; i < roots->count; i++) {
-        check_absolute(checking, "ingress", "roots", roots->items[i]);
+    for (size_t i = 0; i < paths->count; i++) {
+        check_absolute(checking, section, key, paths->items[i]);
+    }
+}
+
+static void check_sandbox(const struct checking *checking)
+{
+    const struct cg_config *config = checking->config;
+    check_all_absolute(checking, "sandbox", "read_paths", &config->sandbox.read_paths);
+    check_all_absolute(checking, "sandbox", "write_paths", &config->sandbox.write_paths);
+    if (config->sandbox.group != NULL && config->sandbox.user == NULL) {
+        cg_problems_add(checking->problems, place_of(checking, "sandbox", "group"),
+                        "group: goes with a user, and there is none");
     }
 }
 
@@ -496,7 +507,8 @@ void cg_checks_run(struct cg_schema_file *file, const struct cg_node *root, stru
     /* An exporter's own check may rely on what its table promises. */
     bool tables_are_satisfied = problems->count == 0;
     check_absolute(&checking, NULL, "state_dir", file->gateway.state_dir);
-    check_roots(&checking);
+    check_all_absolute(&checking, "ingress", "roots", &file->gateway.ingress.roots);
+    check_sandbox(&checking);
     check_cells(&checking);
     check_listen(&checking);
     check_control(&checking);

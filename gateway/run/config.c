@@ -1,5 +1,6 @@
 #include "run/config.h"
 
+#include "base/secret_file.h"
 #include "cellgate/cleanup.h"
 #include "exporters/registry.h"
 #include "run/checks.h"
@@ -224,6 +225,9 @@ static bool read_file(const char *path, struct cg_buf *ret_text, struct cg_error
 {
     bool from_stdin = strcmp(path, "-") == 0;
     cg_auto_close int opened = from_stdin ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (!from_stdin && opened < 0 && errno == EACCES) {
+        opened = cg_secret_file_open(path); /* by then it may be root's only */
+    }
     int fd = from_stdin ? STDIN_FILENO : opened;
     if (fd < 0) {
         return cg_error_errno(err, errno, "cannot be opened");

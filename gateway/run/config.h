@@ -19,6 +19,9 @@
 /* When sockets are left to the next gateway at the end. */
 enum cg_handover_when { CG_HANDOVER_OFF, CG_HANDOVER_AUTO, CG_HANDOVER_ON };
 
+/* Whether a part of the sandbox is wanted. */
+enum cg_part { CG_PART_AUTO, CG_PART_ON, CG_PART_OFF };
+
 struct cg_exporter_config {
     const char *name;
     const char *type; /* ops->type */
@@ -98,6 +101,12 @@ struct cg_config {
         uint64_t drain_ns; /* how long exporters may catch up after SIGTERM */
         int handover;      /* enum cg_handover_when */
     } shutdown;
+
+    struct {
+        int enable, seccomp, landlock; /* enum cg_part */
+        const char *user, *group;      /* NULL: stay */
+        struct cg_strings read_paths, write_paths;
+    } sandbox;
 
     struct {
         int level;  /* enum cg_log_level */

@@ -6,6 +6,8 @@
  */
 #include "spool/internal.h"
 
+#include "base/thread.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -362,11 +364,10 @@ void cg_spool_poke(struct cg_spool *spool)
 
 bool cg_committer_start(struct cg_spool *spool, struct cg_error *err)
 {
-    int failure = pthread_create(&spool->committer, NULL, committer_main, spool);
+    int failure = cg_thread_start(&spool->committer, "spool", committer_main, spool);
     if (failure != 0) {
         return cg_error_errno(err, failure, "start the spool's committer");
     }
-    (void)pthread_setname_np(spool->committer, "spool");
     return true;
 }
 

@@ -109,7 +109,7 @@ class Gateway:
             text=True,
             errors="replace",
         )
-        self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
+        self._reader = threading.Thread(target=self._read_log, args=(self.process, self.lines), daemon=True)
         self._reader.start()
 
     def start(self, timeout=60):
@@ -133,13 +133,14 @@ class Gateway:
             return None, self.log()
         return self.process.wait(timeout), self.log()
 
-    def _read_log(self, process):
+    def _read_log(self, process, lines):
+        """Into the lines of this process: a killed one's helper holds its stderr a moment longer."""
         for line in process.stderr:
             with self._changed:
-                self.lines.append(line.rstrip("\n"))
+                lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
         with self._changed:
-            self.lines.append("(end)")
+            lines.append("(end)")
             self._changed.notify_all()
 
     def wait_log(self, text, timeout=60, after=0):
