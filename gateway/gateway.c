@@ -174,13 +174,7 @@ static bool start_spool(struct cg_gateway *gateway, struct cg_error *err)
     if (!cg_spool_open(&spool, &gateway->spool, &recovery, err)) {
         return false;
     }
-    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0 || recovery.power_cut;
-    CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "spool_open",
-           CG_F_STR("dir", spool.dir == NULL ? "(memory)" : spool.dir),
-           CG_F_U64("first_index", recovery.first_index),
-           CG_F_U64("next_index", recovery.next_index), CG_F_U64("torn_bytes", recovery.torn_bytes),
-           CG_F_U64("damaged_segments", recovery.damaged_segments),
-           CG_F_U64("power_cut", recovery.power_cut));
+    cg_spool_log_open(spool.dir, &recovery);
     return true;
 }
 
@@ -364,15 +358,6 @@ static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_ingress(struct cg_gateway *gateway)
 {
     cg_ingress_stop(gateway->ingress);
-}
-
-bool cg_gateway_spool_gives_up(const struct cg_config *config)
-{
-    bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
-    for (size_t i = 0; i < config->exporters_count; i++) {
-        gives_up = gives_up || config->exporters[i].quota_bytes > 0;
-    }
-    return gives_up;
 }
 
 static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
