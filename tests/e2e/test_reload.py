@@ -203,13 +203,13 @@ def test_a_removed_exporter_stops_and_holds_nothing_in_the_spool(tmp_path):
     with HttpSink() as dead:
         dead.policy = lambda request: Answer(503)
         exporters = [to_file("file", tmp_path / "events.jsonl"), to_sink("dead", dead.url)]
-        spool = {"spool": {"dir": str(tmp_path / "spool"), "max_bytes": "4MiB"}}
+        spool = {"spool": {"dir": str(tmp_path / "spool"), "max_bytes": "4MiB", "cell_share": "4MiB"}}
         with ControlledGateway(tmp_path, cells=1, exporters=exporters, config=spool) as gateway:
             with Guest(gateway.base()) as guest:
                 frames = 0
                 while gateway.metric("cellgate_spool_segments") < 3:
-                    guest.send_many(200, guest_comm="x" * 1000)
-                    frames += 200
+                    guest.send_many(50, guest_comm="x" * 1000)
+                    frames += 50
                     delivered(gateway, frames, "file")
                 del gateway.config["exporters"][1]
                 assert accepted(gateway)["exporters"] == {
