@@ -229,7 +229,9 @@ def test_a_removed_exporter_stops_and_holds_nothing_in_the_spool(tmp_path):
 
 def test_an_exporter_that_cannot_be_opened_undoes_the_whole_reload(tmp_path):
     with HttpSink() as sink:
-        with ControlledGateway(tmp_path, cells=1, exporters=[to_sink("sink", sink.url)]) as gateway:
+        # The file lets a confined gateway write where the added ones do.
+        exporters = [to_sink("sink", sink.url), to_file("file", tmp_path / "events.jsonl")]
+        with ControlledGateway(tmp_path, cells=1, exporters=exporters) as gateway:
             with Guest(gateway.base()) as guest:
                 good = copy.deepcopy(gateway.config)
                 guest.send_many(5)
@@ -243,7 +245,7 @@ def test_an_exporter_that_cannot_be_opened_undoes_the_whole_reload(tmp_path):
                 refused(gateway, "exporter bad")
                 assert not pathlib.Path(f"{gateway.base(1)}_9001").exists()
                 gateway.config = good
-                assert accepted(gateway)["exporters"] == {**DONE, "unchanged": ["sink"]}
+                assert accepted(gateway)["exporters"] == {**DONE, "unchanged": ["sink", "file"]}
                 # A changed one that fails is put back, and goes on.
                 gateway.config["exporters"][0]["bearer_token_file"] = str(tmp_path / "absent")
                 refused(gateway, "bearer_token_file")
