@@ -16,7 +16,6 @@
 
 enum {
     INGRESS_THREADS_DEFAULT_MAX = 4,
-    DRAIN_TURN_MS = 100,
     CONNECTION_DRAIN_MS = 2000,        /* docs/contract.md section 1 */
     HTTP_REQUEST_TIMEOUT_MS = 5000,    /* section 6 */
     HTTP_CONNECTIONS_MAX = 256,        /* section 6 */
@@ -24,7 +23,6 @@ enum {
     CONTROL_CONNECTIONS_MAX = 512,
     FORGET_MS = 2000, /* section 6: reading at the end of a run */
     RETRY_END_MS = 1000,
-    HANDED_OVER_DRAIN_MS = 1000, /* exporters' time, while guests wait for the next gateway */
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
@@ -463,7 +461,7 @@ static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
     return true;
 }
 
-static void stop_control(struct cg_gateway *gateway)
+void cg_gateway_stop_control(struct cg_gateway *gateway)
 {
     cg_control_stop(gateway->control);
     gateway->control = NULL;
@@ -491,7 +489,7 @@ static const struct stage {
     {"ingress", start_ingress, stop_ingress},
     {"registrations", start_enrolment, stop_enrolment},
     {"reloads", cg_reloader_start, cg_reloader_stop},
-    {"control", start_control, stop_control},
+    {"control", start_control, cg_gateway_stop_control},
 };
 
 enum { STAGES = sizeof(stages) / sizeof(stages[0]) };
@@ -560,50 +558,6 @@ void cg_gateway_reopen(struct cg_gateway *gateway)
         cg_delivery_reopen(gateway->deliveries[i]);
     }
     cg_view_unlock(&gateway->view);
-}
-
-/* Waits in short turns, to ask between them whether the waiting is over. */
-static bool catch_up(struct cg_delivery *delivery, uint64_t deadline_ns, bool (*is_over)(void))
-{
-    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
-    while (now_ns < deadline_ns && !is_over()) {
-        uint64_t turn_ends_ns = now_ns + DRAIN_TURN_MS * CG_NS_PER_MS;
-        if (cg_delivery_caught_up(delivery,
-                                  turn_ends_ns < deadline_ns ? turn_ends_ns : deadline_ns)) {
-            return true;
-        }
-        now_ns = cg_clock_monotonic(&cg_clock_system);
-    }
-    return cg_delivery_caught_up(delivery, now_ns);
-}
-
-void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*is_over)(void))
-{
-    atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
-    stop_control(gateway);
-    cg_reloader_stop(gateway); /* nothing is added any more */
-    cg_enrolment_close(gateway->enrolment);
-    if (!cg_gateway_hand_over(gateway, deadline_ns)) {
-        cg_ingress_drain(gateway->ingress, deadline_ns);
-    } else if (gateway->config->spool.dir != NULL) {
-        /* Guests wait for the next gateway, which delivers the rest. */
-        uint64_t soon_ns = cg_clock_monotonic(gateway->clock) + HANDED_OVER_DRAIN_MS * CG_NS_PER_MS;
-        deadline_ns = soon_ns < deadline_ns ? soon_ns : deadline_ns;
-    }
-    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
-        cg_delivery_flush(gateway->deliveries[i]);
-    }
-    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
-        if (catch_up(gateway->deliveries[i], deadline_ns, is_over)) {
-            continue;
-        }
-        struct cg_delivery_status status;
-        cg_delivery_status(gateway->deliveries[i], &status);
-        CG_LOG(CG_LOG_WARNING, "exporter_left_behind", CG_F_STR("exporter", status.name),
-               CG_F_U64("events", status.backlog.events),
-               CG_F_STR("kept", gateway->config->spool.dir == NULL ? "no" : "in the spool"),
-               CG_F_STR("last_error", status.last_error));
-    }
 }
 
 void cg_gateway_stop(struct cg_gateway *gateway)

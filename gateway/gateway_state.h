@@ -3,7 +3,7 @@
  *
  * gateway.c starts and stops the stages, reload.c changes a gateway that runs, reloader.c does so
  * when a signal asks for it, handover.c leaves the sockets to the gateway after this one,
- * pulse.c looks whether it still turns.
+ * pulse.c looks whether it still turns, drain.c ends it.
  */
 #ifndef CELLGATE_GATEWAY_STATE_H
 #define CELLGATE_GATEWAY_STATE_H
@@ -79,6 +79,8 @@ CG_MUST_USE bool cg_running_start(struct cg_gateway *gateway,
                                   struct cg_error *err);
 /* Nobody sees it any more. */
 void cg_running_stop(struct cg_running *running);
+/* Nobody registers a cell or reloads any more; may be called again. */
+void cg_gateway_stop_control(struct cg_gateway *gateway);
 /* Lets the pages see the exporters that run, and no others. */
 void cg_running_publish(struct cg_gateway *gateway);
 

@@ -157,7 +157,8 @@ enum cg_listening_outcome cg_listening_open(const struct cg_listening_request *r
     return outcome;
 }
 
-/* Where the directory is beyond our rights, the socket that still listens has to be proof enough. */
+/* Where the directory is beyond our rights, the socket that still listens has to be proof enough.
+ */
 static bool lies_in(const struct cg_socket_place *place, const struct cg_listening *listening)
 {
     struct stat found;
