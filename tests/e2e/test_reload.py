@@ -228,7 +228,12 @@ def test_a_removed_exporter_stops_and_holds_nothing_in_the_spool(tmp_path):
 
 def test_an_exporter_that_cannot_be_opened_undoes_the_whole_reload(tmp_path):
     with HttpSink() as sink:
-        with ControlledGateway(tmp_path, cells=1, exporters=[to_sink("sink", sink.url)]) as gateway:
+        with ControlledGateway(
+            tmp_path,
+            cells=1,
+            exporters=[to_sink("sink", sink.url)],
+            config={"sandbox": {"write_paths": [str(tmp_path)]}},  # of an exporter that comes later
+        ) as gateway:
             with Guest(gateway.base()) as guest:
                 good = copy.deepcopy(gateway.config)
                 guest.send_many(5)
