@@ -9,6 +9,7 @@
 #include "http/control.h"
 #include "http/public.h"
 #include "ingress/ingress.h"
+#include "probes/probes.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -44,6 +45,7 @@ struct cg_gateway {
     struct cg_gateway_view view;
     struct cg_public *http;
     struct cg_ingress *ingress;
+    struct cg_probes *probes;
     struct cg_enrolment *enrolment;
     struct cg_control *control;
 };
@@ -300,6 +302,7 @@ static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_http(struct cg_gateway *gateway)
 {
     cg_public_stop(gateway->http);
+    cg_probes_free(gateway->probes); /* which pages described until now */
 }
 
 static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
@@ -334,6 +337,9 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .drain_timeout_ns = CONNECTION_DRAIN_MS * CG_NS_PER_MS,
         .boot_grace_ns = config->keepalive.boot_grace_ns,
         .keepalive_once = config->keepalive.once,
+        .corroborate = config->probes.corroboration.enabled,
+        .corroboration = {.packets_min = config->probes.corroboration.packets_min,
+                          .cpu_min_ns = config->probes.corroboration.cpu_min_ns},
         .roots = config->ingress.roots,
         .peer_uids = config->ingress.peer_uids,
         .registrations = gateway->registrations,
@@ -353,6 +359,26 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
     return true;
 }
 
+static bool start_probes(struct cg_gateway *gateway, struct cg_error *err)
+{
+    const struct cg_probes_config probes = {
+        .policy = gateway->config->probes,
+        .registry = gateway->registry,
+        .ingress = gateway->ingress,
+        .clock = gateway->clock,
+    };
+    if (!cg_probes_start(&probes, &gateway->probes, err)) {
+        return false;
+    }
+    atomic_store(&gateway->view.probes, gateway->probes);
+    return true;
+}
+
+static void stop_probes(struct cg_gateway *gateway)
+{
+    cg_probes_stop(gateway->probes);
+}
+
 static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
@@ -363,6 +389,7 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         .roots = config->ingress.roots,
         .owner_uids = config->ingress.owners.uids,
         .owner_gids = config->ingress.owners.gids,
+        .probe_roots = config->probes.roots,
         .forget_timeout_ns = FORGET_MS * CG_NS_PER_MS,
         .retry_interval_ns = RETRY_END_MS * CG_NS_PER_MS,
         .clock = gateway->clock,
@@ -426,6 +453,7 @@ static const struct stage {
     {"exporters", start_delivery, stop_delivery},
     {"http", start_http, stop_http},
     {"ingress", start_ingress, stop_ingress},
+    {"probes", start_probes, stop_probes},
     {"registrations", start_enrolment, stop_enrolment},
     {"control", start_control, stop_control},
 };
@@ -496,6 +524,7 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*i
     atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
     stop_control(gateway);
     cg_enrolment_close(gateway->enrolment);
+    cg_probes_stop(gateway->probes);
     cg_ingress_drain(gateway->ingress, deadline_ns);
     for (size_t i = 0; i < gateway->deliveries_count; i++) {
         cg_delivery_flush(gateway->deliveries[i]);

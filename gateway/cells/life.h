@@ -25,6 +25,7 @@ enum cg_life_drop {
     CG_DROP_DESCRIPTORS,
     CG_DROP_MEMORY,
     CG_DROP_PEER,
+    CG_DROP_PROBES,  /* readings for which there was no room: none has used a number */
     CG_DROP_SIGNING, /* the only one that has used sequence numbers */
     CG_DROP_UNSUPPORTED_VERSION,
     CG_DROP_WIRE_ERROR,

@@ -12,6 +12,7 @@ static const struct cg_bytes names[CG_DROP_COUNT] = {
     [CG_DROP_DESCRIPTORS] = CG_BYTES("\"descriptors\":"),
     [CG_DROP_MEMORY] = CG_BYTES("\"memory\":"),
     [CG_DROP_PEER] = CG_BYTES("\"peer\":"),
+    [CG_DROP_PROBES] = CG_BYTES("\"probes\":"),
     [CG_DROP_SIGNING] = CG_BYTES("\"signing\":"),
     [CG_DROP_UNSUPPORTED_VERSION] = CG_BYTES("\"unsupported_version\":"),
     [CG_DROP_WIRE_ERROR] = CG_BYTES("\"wire_error\":"),

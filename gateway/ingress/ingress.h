@@ -9,6 +9,8 @@
 #ifndef CELLGATE_INGRESS_H
 #define CELLGATE_INGRESS_H
 
+#include "cells/corroboration.h"
+#include "cells/reading.h"
 #include "cells/registrations.h"
 #include "cells/registry.h"
 #include "event/envelope.h"
@@ -28,9 +30,11 @@ struct cg_ingress_config {
     uint64_t partial_bytes_max; /* for all partly read frames together; each thread has its share */
     uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
     uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
-    bool keepalive_once;        /* one silence a run is reported, not one per connection state */
-    struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
-    struct cg_range peer_uids;  /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
+    bool corroborate;           /* cells that have probes */
+    struct cg_corroboration_rules corroboration;
+    bool keepalive_once;       /* one silence a run is reported, not one per connection state */
+    struct cg_strings roots;   /* directories a socket may lie beneath; none: anywhere */
+    struct cg_range peer_uids; /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
     struct cg_registrations *registrations;
     const struct cg_clock *clock;
@@ -71,6 +75,24 @@ struct cg_run_totals {
 CG_MUST_USE bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell,
                                    uint64_t deadline_ns, struct cg_run_totals *ret_totals,
                                    struct cg_error *err);
+
+/* Who is told when cells come and go: the host's probes. Called on the thread that enrols or
+ * forgets. */
+struct cg_ingress_watcher {
+    void *context;
+    /* It listens from here on. */
+    void (*joined)(void *context, struct cg_cell *cell);
+    /* Its run is about to end: what else is to be observed of it comes before this returns. */
+    void (*leaving)(void *context, struct cg_cell *cell);
+};
+/* Borrowed until it is replaced; NULL: nobody, and no call to the last one is under way or comes.
+ */
+void cg_ingress_watch(struct cg_ingress *ingress, const struct cg_ingress_watcher *watcher);
+
+/* Any thread: a probe has read something of the cell, which becomes an event of its run, or is
+ * dropped if the cell does not listen (any more). Takes the reading. */
+void cg_ingress_observe(struct cg_ingress *ingress, struct cg_cell *cell,
+                        struct cg_reading *reading);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which

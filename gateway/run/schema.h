@@ -21,4 +21,11 @@ extern const struct cg_option cg_schema[];
  * filled by its ops->options. */
 extern const struct cg_option cg_schema_exporter[];
 
+/* --- schema_probes.c --- */
+
+/* The section `probes`: struct cg_schema_file. */
+extern const struct cg_option cg_schema_probes[];
+/* A cell's member `probes`: struct cg_cell_spec. */
+extern const struct cg_option cg_schema_cell_probes[];
+
 #endif

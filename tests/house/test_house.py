@@ -13,7 +13,7 @@ from house import metrics_reference
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # A folder may include itself and what stands before it; exporters/ only base/ and the public headers.
-ORDER = ["base", "event", "spool", "cells", "ingress", "delivery", "http", "run", "cmd"]
+ORDER = ["base", "event", "spool", "cells", "ingress", "probes", "delivery", "http", "run", "cmd"]
 # The configuration is composed of the exporters' own option tables.
 ALSO = {"run": {"exporters"}, "cmd": {"exporters"}}
 
