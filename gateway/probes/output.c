@@ -115,7 +115,10 @@ static size_t size_of(const struct cg_output_member *member)
 
 /* What remains beside the members, at most, when some are dropped: `"truncated":{…}` with all its
  * names. */
-enum { TRUNCATED_BYTES_MAX = 64 + CG_OUTPUT_NAMED_MAX * (CG_OUTPUT_KEY_BYTES_MAX + 24) };
+enum {
+    DIGITS_MAX = 20,
+    TRUNCATED_BYTES_MAX = 64 + CG_OUTPUT_NAMED_MAX * (CG_OUTPUT_KEY_BYTES_MAX + 32),
+};
 _Static_assert(TRUNCATED_BYTES_MAX < 8192, "there is room for nothing else");
 
 static struct cg_output_member *find_largest(struct cg_output *output)
@@ -139,11 +142,15 @@ static void drop_largest(struct cg_output *output, size_t bytes_max)
     if (bytes <= bytes_max && output->refused == 0) {
         return;
     }
-    while (bytes + TRUNCATED_BYTES_MAX > bytes_max) {
+    /* The list grows by each name, at most to its own maximum. */
+    size_t list = sizeof("\"truncated\":{\"*\":},") + DIGITS_MAX;
+    while (bytes + list > bytes_max) {
         struct cg_output_member *largest = find_largest(output);
         CG_ASSERT(largest != NULL);
         largest->dropped = true;
         bytes -= size_of(largest);
+        list += largest->key_len + sizeof("\"\":,") + DIGITS_MAX;
+        list = list < TRUNCATED_BYTES_MAX ? list : TRUNCATED_BYTES_MAX;
     }
 }
 

@@ -273,11 +273,11 @@ START_TEST(drops_are_told_at_once_and_then_every_ten_seconds)
     frame();
     expect(CG_GATEWAY_TELEMETRY_DROPPED,
            "\"drops\":{\"connection_cap\":{\"count\":1},\"descriptors\":{\"count\":2},"
-           "\"memory\":{\"count\":3},\"peer\":{\"count\":4},"
+           "\"memory\":{\"count\":3},\"peer\":{\"count\":4},\"probes\":{\"count\":5},"
            "\"signing\":{\"count\":3,\"ranges\":[[5,6],[9,9]]},"
-           "\"unsupported_version\":{\"count\":6},\"wire_error\":{\"count\":7}}");
+           "\"unsupported_version\":{\"count\":7},\"wire_error\":{\"count\":8}}");
     expect_nothing();
-    ck_assert_uint_eq(cg_life_drops(&life), 1 + 1 + 2 + 3 + 4 + 3 + 6 + 7);
+    ck_assert_uint_eq(cg_life_drops(&life), 1 + 1 + 2 + 3 + 4 + 5 + 3 + 7 + 8);
 }
 END_TEST
 
