@@ -60,7 +60,7 @@ enum cg_probe_outcome cg_probe_open(struct cg_strings roots, const char *path, i
     }
     int careful = (flags & O_PATH) != 0 ? 0 : O_NONBLOCK | O_NOCTTY;
     const struct open_how how = {
-        .flags = (uint64_t)(flags | careful | O_CLOEXEC | O_NOFOLLOW),
+        .flags = (uint64_t)(flags | careful | O_CLOEXEC),
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
     int fd = (int)syscall(SYS_openat2, root_fd, beneath(root, path), &how, sizeof(how));

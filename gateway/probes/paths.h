@@ -13,7 +13,7 @@
 
 #include <sys/types.h>
 
-/* `flags` beside O_CLOEXEC, O_NOFOLLOW and, but for O_PATH, O_NONBLOCK and O_NOCTTY. On success the outcome is
+/* `flags` beside O_CLOEXEC and, but for O_PATH, O_NONBLOCK and O_NOCTTY. On success the outcome is
  * CG_PROBE_READ, else the error says why. */
 CG_MUST_USE enum cg_probe_outcome cg_probe_open(struct cg_strings roots, const char *path,
                                                 int flags, int *ret_fd, struct cg_error *err);

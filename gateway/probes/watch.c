@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Where the first interval of the n-th watch begins: multiples of the golden section fall evenly
- * however many there are, so that a thousand cells that came at once are not read at once. */
+/* Where in its interval the n-th instance (from 1) reads: multiples of the golden section fall
+ * evenly however many there are, so that a thousand cells that came at once are not read at once.
+ */
 static uint64_t phase_of(uint64_t ordinal, uint64_t interval_ns)
 {
     const uint32_t golden = UINT32_C(0x9e3779b9);
@@ -307,10 +308,10 @@ void cg_probe_watch_begin(struct cg_probe_watch *watch)
     const struct cg_probe_policy *policy = &probes->config.policy;
     /* The witness is there before anything is seen. */
     hand_base(watch, &nothing, cg_clock_realtime(probes->host.clock));
-    uint64_t phase = probes->watches_made++;
+    uint64_t phase = CG_PROBE_COUNT * probes->watches_made++;
     for (unsigned i = 0; i < CG_PROBE_COUNT; i++) {
         if (watch->instances[i].ops != NULL) {
-            attach(watch, &watch->instances[i], phase * CG_PROBE_COUNT + i);
+            attach(watch, &watch->instances[i], phase + i + 1);
         }
     }
     if (policy->corroboration.enabled) {

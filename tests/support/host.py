@@ -103,6 +103,15 @@ class Network:
         for name in (self.host, self.guest):
             ip("netns", "delete", name, check=False)
 
+    def rename(self, name):
+        """The host's namespace gets the name of one that is gone."""
+        source, target = f"/run/netns/{self.host}", f"/run/netns/{name}"
+        pathlib.Path(target).touch()
+        subprocess.run(["mount", "--bind", source, target], check=True)
+        subprocess.run(["umount", source], check=True)
+        pathlib.Path(source).unlink()
+        self.host = name
+
     @property
     def path(self):
         return f"/run/netns/{self.host}"
@@ -119,8 +128,9 @@ class Network:
     def nft(self, text):
         done = subprocess.run(["ip", "netns", "exec", self.host, "nft", "-f", "-"], input=text,
                               capture_output=True, text=True)
-        if done.returncode != 0:
+        if "not permitted" in done.stderr or "not supported" in done.stderr:
             pytest.skip(f"no firewall table can be made: {done.stderr.strip()[:200]}")
+        assert done.returncode == 0, done.stderr
 
 
 def metrics(number, **parts):
