@@ -77,10 +77,10 @@ bool cg_fc_document_read(struct cg_fc_reader *reader, struct cg_bytes line,
     }
     uint64_t cut = 0;
     cg_auto_buf struct cg_buf key;
-    cg_buf_init(&key, (size_t)CG_FC_LINE_BYTES_MAX * 6);
+    cg_buf_init(&key, CG_FC_LINE_BYTES_MAX);
     for (uint32_t node = 1; node < json->nodes[0].next; node = json->nodes[node + 1].next) {
         cg_buf_clear(&key);
-        if (!cg_canonical_append_text(json, node, &key)) {
+        if (!cg_json_decode(json, node, &key)) {
             return cg_error_set(err, "out of memory");
         }
         cg_output_open(output, cg_buf_bytes(&key));

@@ -31,7 +31,8 @@ void cg_output_clear(struct cg_output *output)
 
 void cg_output_open(struct cg_output *output, struct cg_bytes key)
 {
-    bool fits = output->count < CG_OUTPUT_MEMBERS_MAX && key.len <= CG_OUTPUT_KEY_BYTES_MAX &&
+    size_t escaped_len = cg_json_escaped_len(key);
+    bool fits = output->count < CG_OUTPUT_MEMBERS_MAX && escaped_len <= CG_OUTPUT_KEY_BYTES_MAX &&
                 (output->wrapper != NULL || !cg_bytes_equal(key, truncated));
     output->open = fits;
     if (!fits) {
@@ -39,8 +40,9 @@ void cg_output_open(struct cg_output *output, struct cg_bytes key)
         return;
     }
     struct cg_output_member *member = &output->members[output->count++];
-    *member =
-        (struct cg_output_member){.key = (uint32_t)output->text.len, .key_len = (uint32_t)key.len};
+    *member = (struct cg_output_member){.key = (uint32_t)output->text.len,
+                                        .key_len = (uint32_t)key.len,
+                                        .escaped_len = (uint32_t)escaped_len};
     cg_buf_append(&output->text, key);
     member->value = (uint32_t)output->text.len;
 }
@@ -110,7 +112,7 @@ static void drop_repeated(struct cg_output *output)
 
 static size_t size_of(const struct cg_output_member *member)
 {
-    return member->key_len + member->value_len + sizeof("\"\":,") - 1;
+    return member->escaped_len + member->value_len + sizeof("\"\":,") - 1;
 }
 
 /* What remains beside the members, at most, when some are dropped: `"truncated":{…}` with all its
@@ -149,7 +151,7 @@ static void drop_largest(struct cg_output *output, size_t bytes_max)
         CG_ASSERT(largest != NULL);
         largest->dropped = true;
         bytes -= size_of(largest);
-        list += largest->key_len + sizeof("\"\":,") + DIGITS_MAX;
+        list += largest->escaped_len + sizeof("\"\":,") + DIGITS_MAX;
         list = list < TRUNCATED_BYTES_MAX ? list : TRUNCATED_BYTES_MAX;
     }
 }
@@ -159,9 +161,8 @@ static void append_key(struct cg_buf *out, struct cg_bytes key)
     if (out->len > 0 && out->data[out->len - 1] != '{') {
         cg_buf_append_char(out, ',');
     }
-    cg_buf_append_char(out, '"');
-    cg_buf_append(out, key);
-    cg_buf_append_str(out, "\":");
+    cg_json_append_string(out, key);
+    cg_buf_append_char(out, ':');
 }
 
 /* The list is itself a member, and stands where its key belongs. */

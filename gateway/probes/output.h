@@ -19,7 +19,8 @@ enum {
 };
 
 struct cg_output_member {
-    uint32_t key, key_len; /* within `text`; escaped, without quotes */
+    uint32_t key, key_len; /* within `text`, as it is */
+    uint32_t escaped_len;  /* of the key, as it stands in JSON without quotes */
     uint32_t value, value_len;
     bool dropped;
 };
@@ -37,7 +38,7 @@ void cg_output_init(struct cg_output *output);
 void cg_output_fini(struct cg_output *output);
 void cg_output_clear(struct cg_output *output);
 
-/* A member; `key` as in JSON, without quotes. What is appended to output->text between the two
+/* A member; `key` is valid UTF-8. What is appended to output->text between the two
  * calls is its value. The last of equal keys counts. */
 void cg_output_open(struct cg_output *output, struct cg_bytes key);
 void cg_output_close(struct cg_output *output);
