@@ -5,134 +5,252 @@
 
 #include <stdlib.h>
 
-enum { NAME_BYTES_MAX = 512, ROW_BYTES_MAX = 8192 };
-
-struct reading {
-    struct cg_json json;
-    struct cg_canonical canonical;
-    struct cg_nft_ruleset ruleset;
-    struct cg_buf text; /* what is being put together */
-    struct cg_buf row;
-    struct cg_nft_table *latest; /* rules come table by table */
-};
+enum { ROW_BYTES_MAX = 8192 };
 
 /* --- tables --- */
+
+static void free_reprs(struct cg_nft_reprs *reprs)
+{
+    for (size_t i = 0; i < reprs->count; i++) {
+        free(reprs->items[i].text);
+    }
+    free(reprs->items);
+    *reprs = (struct cg_nft_reprs){0};
+}
+
+void cg_nft_ruleset_fini(struct cg_nft_ruleset *ruleset)
+{
+    for (size_t i = 0; i < ruleset->count; i++) {
+        free(ruleset->tables[i].name);
+        cg_buf_fini(&ruleset->tables[i].rows);
+        free_reprs(&ruleset->tables[i].reprs);
+    }
+    free(ruleset->tables);
+    *ruleset = (struct cg_nft_ruleset){0};
+}
+
+static int compare_names(const char *family, struct cg_bytes name, const struct cg_nft_table *table)
+{
+    int order = strcmp(family, table->family);
+    struct cg_bytes other = cg_bytes_str(table->name);
+    if (order == 0) {
+        order = memcmp(name.data, other.data, name.len < other.len ? name.len : other.len);
+    }
+    return order != 0 ? order : (name.len > other.len) - (name.len < other.len);
+}
 
 static int compare_tables(const void *a, const void *b)
 {
     const struct cg_nft_table *left = a;
-    const struct cg_nft_table *right = b;
-    int order = strcmp(left->family, right->family);
-    return order != 0 ? order : strcmp(left->name, right->name);
+    return compare_names(left->family, cg_bytes_str(left->name), b);
 }
 
-/* A terminated copy of a text member; NULL: there is none, or no memory. */
-static char *copy_member(struct reading *reading, uint32_t object, struct cg_bytes name)
+struct cg_nft_table *cg_nft_ruleset_find(const struct cg_nft_ruleset *ruleset, const char *family,
+                                         struct cg_bytes name)
 {
-    const struct cg_json *json = &reading->json;
-    uint32_t node = cg_json_find(json, object, name);
-    if (node == 0 || cg_json_type(json, node) != CG_JSON_STRING || json->nodes[node].has_nul ||
-        json->nodes[node].len > NAME_BYTES_MAX) {
-        return NULL;
+    size_t low = 0;
+    size_t high = ruleset->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare_names(family, name, &ruleset->tables[middle]);
+        if (order == 0) {
+            return &ruleset->tables[middle];
+        }
+        if (order > 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
-    cg_buf_clear(&reading->text);
-    return cg_json_decode(json, node, &reading->text) && cg_buf_str(&reading->text) != NULL
-               ? strdup(cg_buf_str(&reading->text))
-               : NULL;
+    return NULL;
 }
 
-static bool add_table(struct reading *reading, uint32_t object)
+bool cg_nft_ruleset_add_table(struct cg_nft_ruleset *ruleset, const struct cg_nft_message *message,
+                              struct cg_nft_ruleset *before)
 {
-    struct cg_nft_ruleset *ruleset = &reading->ruleset;
+    const char *family = cg_nft_family_name(message->family);
+    struct cg_bytes name = message->table;
+    if (family == NULL || name.len == 0 || name.len > CG_NFT_NAME_BYTES_MAX ||
+        !cg_utf8_valid(name)) {
+        return true; /* nobody can ask for it */
+    }
     if (ruleset->count == ruleset->cap) {
         size_t cap = ruleset->cap == 0 ? 16 : ruleset->cap * 2;
-        void *grown = realloc(ruleset->tables, cap * sizeof(*ruleset->tables));
+        void *grown = cap > CG_NFT_TABLES_MAX
+                          ? NULL
+                          : realloc(ruleset->tables, cap * sizeof(*ruleset->tables));
         if (grown == NULL) {
             return false;
         }
         ruleset->tables = grown;
         ruleset->cap = cap;
     }
-    struct cg_nft_table table = {.family = copy_member(reading, object, CG_BYTES("family")),
-                                 .name = copy_member(reading, object, CG_BYTES("name"))};
-    cg_buf_init(&table.rows, CG_NFT_ROWS_BYTES_MAX);
-    if (table.family == NULL || table.name == NULL) {
-        free(table.family);
-        free(table.name);
+    struct cg_nft_table table = {
+        .family = family, .name = strndup(name.data, name.len), .handle = message->handle};
+    if (table.name == NULL) {
         return false;
+    }
+    cg_buf_init(&table.rows, CG_NFT_ROWS_BYTES_MAX);
+    struct cg_nft_table *same = before == NULL ? NULL : cg_nft_ruleset_find(before, family, name);
+    if (same != NULL && same->handle == table.handle) {
+        table.reprs = same->reprs;
+        same->reprs = (struct cg_nft_reprs){0};
     }
     ruleset->tables[ruleset->count++] = table;
     return true;
 }
 
-static bool is_of(const struct cg_json *json, uint32_t rule, const struct cg_nft_table *table)
+void cg_nft_ruleset_finish(struct cg_nft_ruleset *ruleset)
 {
-    uint32_t family = cg_json_find(json, rule, CG_BYTES("family"));
-    uint32_t name = cg_json_find(json, rule, CG_BYTES("table"));
-    return family != 0 && name != 0 && cg_json_is(json, family, cg_bytes_str(table->family)) &&
-           cg_json_is(json, name, cg_bytes_str(table->name));
+    if (ruleset->count > 0) {
+        qsort(ruleset->tables, ruleset->count, sizeof(*ruleset->tables), compare_tables);
+    }
 }
 
-/* The table of a rule, which stands before it in the ruleset. */
-static struct cg_nft_table *table_of(struct reading *reading, uint32_t rule)
+void cg_nft_ruleset_clear_rows(struct cg_nft_ruleset *ruleset)
 {
-    if (reading->latest != NULL && is_of(&reading->json, rule, reading->latest)) {
-        return reading->latest;
+    for (size_t i = 0; i < ruleset->count; i++) {
+        struct cg_nft_table *table = &ruleset->tables[i];
+        table->packets = table->bytes = table->rules = table->omitted = 0;
+        cg_buf_clear(&table->rows);
     }
-    for (size_t i = 0; i < reading->ruleset.count; i++) {
-        struct cg_nft_table *table = &reading->ruleset.tables[i];
-        if (is_of(&reading->json, rule, table)) {
-            reading->latest = table;
-            return table;
+}
+
+bool cg_nft_ruleset_keep_reprs(struct cg_nft_ruleset *known, struct cg_nft_ruleset *ruleset)
+{
+    cg_nft_ruleset_fini(known);
+    if (ruleset->count == 0) {
+        return true;
+    }
+    known->tables = calloc(ruleset->count, sizeof(*known->tables));
+    if (known->tables == NULL) {
+        return false;
+    }
+    known->cap = ruleset->count;
+    for (size_t i = 0; i < ruleset->count; i++) {
+        struct cg_nft_table *from = &ruleset->tables[i];
+        struct cg_nft_table table = {
+            .family = from->family, .name = strdup(from->name), .handle = from->handle};
+        if (table.name == NULL) {
+            return false;
+        }
+        cg_buf_init(&table.rows, CG_NFT_ROWS_BYTES_MAX);
+        table.reprs = from->reprs;
+        from->reprs = (struct cg_nft_reprs){0};
+        known->tables[known->count++] = table; /* in the same order */
+    }
+    return true;
+}
+
+/* --- rows --- */
+
+static struct cg_bytes repr_of(const struct cg_nft_reprs *reprs, uint64_t handle)
+{
+    size_t low = 0;
+    size_t high = reprs->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (reprs->items[middle].handle == handle) {
+            return cg_bytes_str(reprs->items[middle].text);
+        }
+        if (reprs->items[middle].handle < handle) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return NULL;
+    return cg_bytes("", 0);
 }
 
-/* --- rules --- */
-
-static bool is_counter(const struct cg_json *json, uint32_t statement, uint64_t *ret_packets,
-                       uint64_t *ret_bytes)
+static void append_row(const struct cg_nft_table *table, const struct cg_nft_message *message,
+                       struct cg_buf *row)
 {
-    uint32_t counter = cg_json_find(json, statement, CG_BYTES("counter"));
-    uint32_t packets = counter == 0 ? 0 : cg_json_find(json, counter, CG_BYTES("packets"));
-    uint32_t bytes = counter == 0 ? 0 : cg_json_find(json, counter, CG_BYTES("bytes"));
-    return packets != 0 && bytes != 0 && cg_json_u64(json, packets, ret_packets) &&
-           cg_json_u64(json, bytes, ret_bytes);
+    struct cg_bytes chain = cg_utf8_valid(message->chain) ? message->chain : cg_bytes("", 0);
+    cg_buf_append_str(row, "{\"bytes\":");
+    cg_buf_append_u64(row, message->bytes);
+    cg_buf_append_str(row, ",\"chain\":");
+    cg_json_append_string(row, chain);
+    cg_buf_append_str(row, ",\"family\":");
+    cg_json_append_string(row, cg_bytes_str(table->family));
+    cg_buf_append_str(row, ",\"handle\":");
+    cg_buf_append_u64(row, message->handle);
+    cg_buf_append_str(row, ",\"packets\":");
+    cg_buf_append_u64(row, message->packets);
+    cg_buf_append_str(row, ",\"ruleRepr\":");
+    cg_json_append_string(row, repr_of(&table->reprs, message->handle));
+    cg_buf_append_str(row, ",\"table\":");
+    cg_json_append_string(row, cg_bytes_str(table->name));
+    cg_buf_append_char(row, '}');
 }
 
-/* What the rule says, without its counters; and what those count. False: it has none. */
-static bool read_statements(struct reading *reading, uint32_t expr, uint64_t *ret_packets,
-                            uint64_t *ret_bytes)
+void cg_nft_ruleset_add_rule(struct cg_nft_ruleset *ruleset, const struct cg_nft_message *message)
+{
+    const char *family = cg_nft_family_name(message->family);
+    struct cg_nft_table *table = family == NULL || !message->counted
+                                     ? NULL
+                                     : cg_nft_ruleset_find(ruleset, family, message->table);
+    if (table == NULL) {
+        return;
+    }
+    cg_auto_buf struct cg_buf row;
+    cg_buf_init(&row, ROW_BYTES_MAX);
+    append_row(table, message, &row);
+    table->rules++;
+    table->packets += message->packets;
+    table->bytes += message->bytes;
+    table->last_handle =
+        message->handle > table->last_handle ? message->handle : table->last_handle;
+    bool fits = !row.failed && table->omitted == 0 &&
+                table->rows.len + row.len + 1 <= CG_NFT_ROWS_BYTES_MAX;
+    if (fits && table->rows.len > 0) {
+        cg_buf_append_char(&table->rows, ',');
+    }
+    table->omitted += fits && cg_buf_append(&table->rows, cg_buf_bytes(&row)) ? 0 : 1;
+}
+
+/* --- what rules say --- */
+
+bool cg_nft_list_command(const struct cg_nft_table *table, struct cg_buf *out)
+{
+    cg_buf_append_str(out, "{\"nftables\":[{\"list\":{\"table\":{\"family\":");
+    cg_json_append_string(out, cg_bytes_str(table->family));
+    cg_buf_append_str(out, ",\"name\":");
+    cg_json_append_string(out, cg_bytes_str(table->name));
+    return cg_buf_append_str(out, "}}}]}");
+}
+
+struct reading {
+    struct cg_json json;
+    struct cg_canonical canonical;
+    struct cg_buf text;
+    struct cg_nft_reprs reprs;
+    size_t cap;
+};
+
+/* What the rule says, without its counters. */
+static void render_statements(struct reading *reading, uint32_t expr)
 {
     const struct cg_json *json = &reading->json;
-    bool counted = false;
     cg_buf_clear(&reading->text);
     cg_buf_append_char(&reading->text, '[');
     for (uint32_t statement = expr + 1; statement < json->nodes[expr].next;
          statement = json->nodes[statement].next) {
-        uint64_t packets = 0;
-        uint64_t bytes = 0;
-        if (is_counter(json, statement, &packets, &bytes)) {
-            *ret_packets += packets;
-            *ret_bytes += bytes;
-            counted = true;
+        uint64_t cut = 0;
+        if (cg_json_find(json, statement, CG_BYTES("counter")) != 0) {
             continue;
         }
-        uint64_t cut = 0;
         if (reading->text.len > 1) {
             cg_buf_append_char(&reading->text, ',');
         }
-        if (reading->text.len <= CG_NFT_REPR_BYTES_MAX &&
+        if (reading->text.len > CG_NFT_REPR_BYTES_MAX ||
             !cg_canonical_render_cut(&reading->canonical, json, statement, &cut, &reading->text)) {
             break; /* too long to be shown whole anyway */
         }
     }
     cg_buf_append_char(&reading->text, ']');
-    return counted;
 }
 
-/* The representation that is in `text`, cut at a character's boundary. */
+/* What is in `text`, cut at a character's boundary. */
 static struct cg_bytes cut_repr(const struct reading *reading)
 {
     struct cg_bytes repr = cg_buf_bytes(&reading->text);
@@ -145,149 +263,90 @@ static struct cg_bytes cut_repr(const struct reading *reading)
     return repr;
 }
 
-static void append_text_member(struct reading *reading, uint32_t rule, const char *key,
-                               struct cg_bytes name)
+static bool add_repr(struct reading *reading, uint64_t handle)
 {
-    uint32_t node = cg_json_find(&reading->json, rule, name);
-    cg_buf_printf(&reading->row, "\"%s\":\"", key);
-    if (node != 0 && cg_json_type(&reading->json, node) == CG_JSON_STRING) {
-        (void)cg_canonical_append_text(&reading->json, node, &reading->row);
+    struct cg_nft_reprs *reprs = &reading->reprs;
+    if (reprs->count == reading->cap) {
+        size_t cap = reading->cap == 0 ? 16 : reading->cap * 2;
+        void *grown = realloc(reprs->items, cap * sizeof(*reprs->items));
+        if (grown == NULL) {
+            return false;
+        }
+        reprs->items = grown;
+        reading->cap = cap;
     }
-    cg_buf_append_str(&reading->row, "\",");
+    struct cg_bytes text = cut_repr(reading);
+    char *copy = strndup(text.data, text.len);
+    if (copy != NULL) {
+        reprs->items[reprs->count++] = (struct cg_nft_repr){handle, copy};
+    }
+    return copy != NULL;
 }
 
-static void add_row(struct reading *reading, uint32_t rule, struct cg_nft_table *table,
-                    uint64_t packets, uint64_t bytes)
+static int compare_reprs(const void *a, const void *b)
 {
-    struct cg_buf *row = &reading->row;
-    uint64_t handle = 0;
-    uint32_t node = cg_json_find(&reading->json, rule, CG_BYTES("handle"));
-    bool numbered = node != 0 && cg_json_u64(&reading->json, node, &handle);
-    handle = numbered ? handle : 0;
-    cg_buf_clear(row);
-    cg_buf_append_str(row, "{\"bytes\":");
-    cg_buf_append_u64(row, bytes);
-    cg_buf_append_char(row, ',');
-    append_text_member(reading, rule, "chain", CG_BYTES("chain"));
-    append_text_member(reading, rule, "family", CG_BYTES("family"));
-    cg_buf_append_str(row, "\"handle\":");
-    cg_buf_append_u64(row, handle);
-    cg_buf_append_str(row, ",\"packets\":");
-    cg_buf_append_u64(row, packets);
-    cg_buf_append_str(row, ",\"ruleRepr\":");
-    cg_json_append_string(row, cut_repr(reading));
-    cg_buf_append_char(row, ',');
-    append_text_member(reading, rule, "table", CG_BYTES("table"));
-    row->len -= row->failed ? 0 : 1;
-    cg_buf_append_char(row, '}');
-
-    table->rules++;
-    table->packets += packets;
-    table->bytes += bytes;
-    bool fits = !row->failed && table->omitted == 0 &&
-                table->rows.len + row->len + 1 <= CG_NFT_ROWS_BYTES_MAX;
-    if (fits && table->rows.len > 0) {
-        cg_buf_append_char(&table->rows, ',');
-    }
-    table->omitted += fits && cg_buf_append(&table->rows, cg_buf_bytes(row)) ? 0 : 1;
+    uint64_t left = ((const struct cg_nft_repr *)a)->handle;
+    uint64_t right = ((const struct cg_nft_repr *)b)->handle;
+    return (left > right) - (left < right);
 }
 
-static bool read_element(struct reading *reading, uint32_t element)
+static bool read_rules(struct reading *reading, uint32_t list, const struct cg_nft_table *table)
 {
     const struct cg_json *json = &reading->json;
-    uint32_t table = cg_json_find(json, element, CG_BYTES("table"));
-    if (table != 0 && cg_json_type(json, table) == CG_JSON_OBJECT) {
-        reading->latest = NULL; /* their memory may move */
-        return add_table(reading, table);
-    }
-    uint32_t rule = cg_json_find(json, element, CG_BYTES("rule"));
-    uint32_t expr = rule == 0 ? 0 : cg_json_find(json, rule, CG_BYTES("expr"));
-    if (expr == 0 || cg_json_type(json, expr) != CG_JSON_ARRAY) {
-        return true;
-    }
-    struct cg_nft_table *owner = table_of(reading, rule);
-    uint64_t packets = 0;
-    uint64_t bytes = 0;
-    if (owner != NULL && read_statements(reading, expr, &packets, &bytes)) {
-        add_row(reading, rule, owner, packets, bytes);
-    }
-    return true;
-}
-
-static bool read_all(struct reading *reading, struct cg_bytes text, struct cg_error *err)
-{
-    const struct cg_json *json = &reading->json;
-    if (!cg_json_parse(&reading->json, text, err)) {
-        return cg_error_context(err, "the ruleset");
-    }
-    uint32_t list = cg_json_find(json, 0, CG_BYTES("nftables"));
-    if (list == 0 || cg_json_type(json, list) != CG_JSON_ARRAY) {
-        return cg_error_set(err, "the ruleset is not in libnftables' form");
-    }
     for (uint32_t element = list + 1; element < json->nodes[list].next;
          element = json->nodes[element].next) {
-        if (!read_element(reading, element)) {
-            return cg_error_set(err, "the ruleset has a table without a name, or no memory");
+        uint32_t rule = cg_json_find(json, element, CG_BYTES("rule"));
+        uint32_t name = rule == 0 ? 0 : cg_json_find(json, rule, CG_BYTES("table"));
+        uint32_t number = rule == 0 ? 0 : cg_json_find(json, rule, CG_BYTES("handle"));
+        uint32_t expr = rule == 0 ? 0 : cg_json_find(json, rule, CG_BYTES("expr"));
+        uint64_t handle = 0;
+        if (name == 0 || number == 0 || expr == 0 || cg_json_type(json, expr) != CG_JSON_ARRAY ||
+            !cg_json_is(json, name, cg_bytes_str(table->name)) ||
+            !cg_json_u64(json, number, &handle)) {
+            continue;
+        }
+        render_statements(reading, expr);
+        if (!add_repr(reading, handle)) {
+            return false;
         }
     }
     return true;
 }
 
-bool cg_nft_ruleset_read(struct cg_bytes text, struct cg_nft_ruleset *ret_ruleset,
-                         struct cg_error *err)
+static bool read_all(struct reading *reading, struct cg_bytes text,
+                     const struct cg_nft_table *table, struct cg_error *err)
+{
+    if (!cg_json_parse(&reading->json, text, err)) {
+        return cg_error_context(err, "table %s", table->name);
+    }
+    uint32_t list = cg_json_find(&reading->json, 0, CG_BYTES("nftables"));
+    if (list == 0 || cg_json_type(&reading->json, list) != CG_JSON_ARRAY) {
+        return cg_error_set(err, "table %s is not in libnftables' form", table->name);
+    }
+    return read_rules(reading, list, table) || cg_error_set(err, "out of memory");
+}
+
+bool cg_nft_reprs_read(struct cg_bytes text, struct cg_nft_table *table, struct cg_error *err)
 {
     struct reading reading = {0};
     cg_json_init(&reading.json, (struct cg_json_limits){.bytes_max = CG_NFT_TEXT_BYTES_MAX,
                                                         .nodes_max = CG_NFT_NODES_MAX,
                                                         .levels_max = CG_NFT_LEVELS_MAX});
     cg_buf_init(&reading.text, (size_t)CG_NFT_REPR_BYTES_MAX * 64);
-    cg_buf_init(&reading.row, ROW_BYTES_MAX);
-    bool good = read_all(&reading, text, err);
+    bool good = read_all(&reading, text, table, err);
     cg_json_fini(&reading.json);
     cg_canonical_fini(&reading.canonical);
     cg_buf_fini(&reading.text);
-    cg_buf_fini(&reading.row);
     if (!good) {
-        cg_nft_ruleset_fini(&reading.ruleset);
+        free_reprs(&reading.reprs);
         return false;
     }
-    if (reading.ruleset.count > 0) {
-        qsort(reading.ruleset.tables, reading.ruleset.count, sizeof(*reading.ruleset.tables),
-              compare_tables);
+    if (reading.reprs.count > 0) {
+        qsort(reading.reprs.items, reading.reprs.count, sizeof(*reading.reprs.items),
+              compare_reprs);
     }
-    *ret_ruleset = reading.ruleset;
+    reading.reprs.known_to = table->reprs.known_to;
+    free_reprs(&table->reprs);
+    table->reprs = reading.reprs;
     return true;
-}
-
-void cg_nft_ruleset_fini(struct cg_nft_ruleset *ruleset)
-{
-    for (size_t i = 0; i < ruleset->count; i++) {
-        free(ruleset->tables[i].family);
-        free(ruleset->tables[i].name);
-        cg_buf_fini(&ruleset->tables[i].rows);
-    }
-    free(ruleset->tables);
-    *ruleset = (struct cg_nft_ruleset){0};
-}
-
-const struct cg_nft_table *cg_nft_ruleset_find(const struct cg_nft_ruleset *ruleset,
-                                               const char *family, const char *name)
-{
-    size_t low = 0;
-    size_t high = ruleset->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const struct cg_nft_table *table = &ruleset->tables[middle];
-        int order = strcmp(table->family, family);
-        order = order != 0 ? order : strcmp(table->name, name);
-        if (order == 0) {
-            return table;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
 }

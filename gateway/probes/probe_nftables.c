@@ -1,9 +1,8 @@
 /*
  * probe_nftables.c - what the firewall counts of a cell: the rules of its table.
  *
- * Reading one table costs as much as there are tables, so the ruleset of a namespace is read whole,
- * and a reading that is younger than a cell's interval serves that cell too. Its moment is the
- * ruleset's.
+ * The counters of a namespace are read all at once, and a reading that is younger than a cell's
+ * interval serves that cell too. Its moment is that reading's.
  */
 #include "probes/ruleset.h"
 
@@ -50,7 +49,7 @@ static enum cg_probe_outcome tell(struct nftables *nftables, const struct cg_rul
         return answer->outcome;
     }
     const struct cg_nft_table *table =
-        cg_nft_ruleset_find(answer->rules, nftables->family, nftables->table);
+        cg_nft_ruleset_find(answer->rules, nftables->family, cg_bytes_str(nftables->table));
     if (table == NULL) {
         (void)cg_error_set(err, "there is no table %s %s", nftables->family, nftables->table);
         return CG_PROBE_MISSING;

@@ -12,12 +12,27 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+
+enum {
+    DUMP_BYTES_MAX = 65536,
+    DUMPS_MAX = 3,
+    COMMAND_BYTES_MAX = 4096,
+    LISTING_MS_MAX = 200, /* of looking up what rules say, in one reading */
+};
 
 struct result {
     struct cg_nft_ruleset rules;
     uint64_t begun_ns, read_ns;
     enum cg_probe_outcome outcome;
     struct cg_error err;
+};
+
+/* A dump under way. */
+struct dump {
+    struct result *result;
+    struct cg_nft_ruleset *before; /* whose texts move over */
+    bool interrupted, good;
 };
 
 struct cg_ruleset {
@@ -35,8 +50,9 @@ struct cg_ruleset {
     bool again;        /* what is under way began too early for somebody */
     uint64_t asked_ns; /* monotonic */
 
-    struct cg_list in_queue; /* under the lock: to be read, or read */
-    struct result next;      /* the reader's while it is under way */
+    struct cg_list in_queue;     /* under the lock: to be read, or read */
+    struct result next;          /* the reader's while it is under way */
+    struct cg_nft_ruleset known; /* likewise: what rules say, so that each is asked for once */
 };
 
 struct cg_rulesets {
@@ -114,25 +130,122 @@ static bool open_context(struct cg_rulesets *all, struct result *result)
     return true;
 }
 
-static void list(struct nft_ctx *nft, struct result *result)
+/* --- counters, from the kernel --- */
+
+static bool refuse(struct result *result, int errnum, const char *what)
 {
-    errno = 0;
-    bool good = nft_run_cmd_from_buffer(nft, "list ruleset") == 0;
-    int errnum = errno;
+    result->outcome = cg_probe_outcome_of(errnum);
+    return cg_error_errno(&result->err, errnum, "%s", what);
+}
+
+/* One message of a dump; false if it is its end. */
+static bool hear(const struct cg_nft_message *message, enum cg_nft_kind kind, bool rules,
+                 struct dump *dump)
+{
+    struct result *result = dump->result;
+    dump->interrupted |= message->interrupted;
+    if (kind == CG_NFT_ERROR) {
+        dump->good = refuse(result, message->errnum, "list the ruleset");
+        return false;
+    }
+    if (kind == CG_NFT_TABLE && !rules &&
+        !cg_nft_ruleset_add_table(&result->rules, message, dump->before)) {
+        dump->good = refuse(result, ENOMEM, "list the tables");
+        return false;
+    }
+    if (kind == CG_NFT_RULE && rules) {
+        cg_nft_ruleset_add_rule(&result->rules, message);
+    }
+    return kind != CG_NFT_DONE;
+}
+
+/* All tables, or all rules, over a socket that blocks: the kernel answers at once. */
+static bool dump_all(int fd, bool rules, struct dump *dump)
+{
+    char request[CG_NFT_REQUEST_BYTES];
+    char buffer[DUMP_BYTES_MAX];
+    const uint32_t sequence = rules ? 2 : 1;
+    cg_nft_request(rules, sequence, request);
+    if (send(fd, request, sizeof(request), 0) != (ssize_t)sizeof(request)) {
+        return refuse(dump->result, errno, "ask for the ruleset");
+    }
+    dump->good = true;
+    for (bool more = true; more;) {
+        ssize_t got = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+        if (got < 0) {
+            return refuse(dump->result, errno, "read the ruleset");
+        }
+        struct cg_bytes bytes = cg_bytes(buffer, (size_t)got);
+        while (more && bytes.len > 0) {
+            struct cg_nft_message message;
+            enum cg_nft_kind kind = cg_nft_message_take(&bytes, &message);
+            if (kind == CG_NFT_BAD) {
+                return refuse(dump->result, EPROTO, "read the ruleset");
+            }
+            more = message.sequence != sequence || hear(&message, kind, rules, dump);
+        }
+    }
+    return dump->good;
+}
+
+/* A dump during which the ruleset changed is no snapshot, and done again. */
+static bool read_counters(struct result *result, struct cg_nft_ruleset *before)
+{
+    struct dump dump = {.result = result, .before = before};
+    cg_auto_close int fd = -1;
+    result->outcome = cg_netns_netlink(-1, NETLINK_NETFILTER, &fd, &result->err);
+    if (result->outcome != CG_PROBE_READ || !dump_all(fd, false, &dump)) {
+        return false;
+    }
+    cg_nft_ruleset_finish(&result->rules);
+    for (unsigned i = 0; i < DUMPS_MAX; i++) {
+        dump.interrupted = false;
+        cg_nft_ruleset_clear_rows(&result->rules);
+        if (!dump_all(fd, true, &dump)) {
+            return false;
+        }
+        if (!dump.interrupted) {
+            break;
+        }
+    }
+    return true;
+}
+
+/* --- what rules say, from libnftables --- */
+
+static bool list_table(struct nft_ctx *nft, struct cg_nft_table *table)
+{
+    cg_auto_buf struct cg_buf command;
+    cg_buf_init(&command, COMMAND_BYTES_MAX);
+    table->reprs.known_to = table->last_handle; /* even if it fails: not again and again */
+    if (!cg_nft_list_command(table, &command) || cg_buf_str(&command) == NULL) {
+        return false;
+    }
+    bool good = nft_run_cmd_from_buffer(nft, cg_buf_str(&command)) == 0;
     /* Asking for the buffers empties them. */
     const char *text = nft_ctx_get_output_buffer(nft);
-    const char *error = nft_ctx_get_error_buffer(nft);
-    if (!good) {
-        bool denied = errnum == EPERM || errnum == EACCES ||
-                      (error != NULL && strstr(error, "not permitted") != NULL);
-        result->outcome = denied ? CG_PROBE_DENIED : CG_PROBE_UNREADABLE;
-        (void)cg_error_set(&result->err, "list ruleset: %.200s",
-                           error == NULL || *error == '\0' ? "failed" : error);
-        return;
+    (void)nft_ctx_get_error_buffer(nft);
+    return good && cg_nft_reprs_read(cg_bytes_str(text), table, NULL);
+}
+
+/* Looks up what new rules say, as far as there is time; true if there are any. */
+static bool read_reprs(struct cg_rulesets *all, struct result *result)
+{
+    const struct cg_clock *clock = all->host->clock;
+    uint64_t until_ns = cg_clock_monotonic(clock) + LISTING_MS_MAX * CG_NS_PER_MS;
+    bool any = false;
+    for (size_t i = 0; i < result->rules.count; i++) {
+        struct cg_nft_table *table = &result->rules.tables[i];
+        if (table->rules == 0 || table->last_handle <= table->reprs.known_to) {
+            continue;
+        }
+        struct result ignored = {0};
+        if (cg_clock_monotonic(clock) >= until_ns || !open_context(all, &ignored)) {
+            break;
+        }
+        any |= list_table(all->nft, table);
     }
-    result->outcome = cg_nft_ruleset_read(cg_bytes_str(text), &result->rules, &result->err)
-                          ? CG_PROBE_READ
-                          : CG_PROBE_MALFORMED;
+    return any;
 }
 
 static void read_ruleset(struct cg_rulesets *all, struct cg_ruleset *ruleset)
@@ -141,8 +254,18 @@ static void read_ruleset(struct cg_rulesets *all, struct cg_ruleset *ruleset)
     struct result *result = &ruleset->next;
     *result =
         (struct result){.begun_ns = cg_clock_monotonic(clock), .read_ns = cg_clock_realtime(clock)};
-    if (enter(all, ruleset, result) && open_context(all, result)) {
-        list(all->nft, result);
+    if (!enter(all, ruleset, result)) {
+        return;
+    }
+    bool good = read_counters(result, &ruleset->known);
+    if (good && read_reprs(all, result)) {
+        struct cg_nft_ruleset with_reprs = result->rules;
+        result->rules = (struct cg_nft_ruleset){0};
+        good = read_counters(result, &with_reprs);
+        cg_nft_ruleset_fini(&with_reprs);
+    }
+    if (good && !cg_nft_ruleset_keep_reprs(&ruleset->known, &result->rules)) {
+        (void)refuse(result, ENOMEM, "keep what rules say");
     }
 }
 
@@ -234,6 +357,7 @@ void cg_ruleset_get(const struct cg_ruleset *ruleset, struct cg_ruleset_answer *
 static void free_ruleset(struct cg_ruleset *ruleset)
 {
     cg_nft_ruleset_fini(&ruleset->current.rules);
+    cg_nft_ruleset_fini(&ruleset->known);
     if (ruleset->netns_fd >= 0) {
         (void)close(ruleset->netns_fd);
     }

@@ -1,10 +1,10 @@
 /*
  * ruleset.h - the rulesets of network namespaces, read by a thread that does nothing else.
  *
- * libnftables asks the kernel over netlink, in a time that grows with the whole ruleset and that
- * nothing bounds; and what it reads is the namespace's that its thread is in. So one thread goes
- * from namespace to namespace, reads the whole ruleset of each that was asked for, once, and leaves
- * what it found for all the cells that look at it.
+ * The counters of all rules come from one dump over netlink, what a rule says from libnftables,
+ * once for each new rule; that takes a time that nothing bounds, and both belong to the namespace
+ * that the thread is in. So one thread goes from namespace to namespace, reads those that were
+ * asked for, and leaves what it found for all the cells that look at it.
  *
  * All functions are called on the probes' thread.
  */

@@ -1,6 +1,7 @@
 /*
  * fuzz_probes.c - any bytes through what probes parse: files of cgroups, lines of a Firecracker's
- * metrics, rulesets, messages of rtnetlink. What is accepted becomes JSON that the strict reader
+ * metrics, tables of libnftables, messages of
+ * nfnetlink and rtnetlink. What is accepted becomes JSON that the strict reader
  * takes, with integers only. The first byte says which parser.
  */
 #include "event/canonical.h"
@@ -73,23 +74,58 @@ static void try_document(struct cg_bytes line)
     (void)cg_fc_answer_status(line);
 }
 
-static void try_ruleset(struct cg_bytes text)
+/* A table whose rules say what the text says, and as many rules as it has texts, and one more. */
+static void try_table(struct cg_bytes text)
 {
     struct cg_nft_ruleset ruleset = {0};
     struct cg_error err = {0};
+    struct cg_nft_message message = {.family = 1, .table = CG_BYTES("t"), .handle = 1};
     struct cg_buf rows;
-    if (!cg_nft_ruleset_read(text, &ruleset, &err)) {
+    CG_ASSERT(cg_nft_ruleset_add_table(&ruleset, &message, NULL));
+    cg_nft_ruleset_finish(&ruleset);
+    struct cg_nft_table *table = cg_nft_ruleset_find(&ruleset, "inet", CG_BYTES("t"));
+    CG_ASSERT(table != NULL);
+    if (!cg_nft_reprs_read(text, table, &err)) {
         CG_ASSERT(err.text[0] != '\0');
-        return;
+    }
+    message.counted = true;
+    for (size_t i = 0; i <= table->reprs.count; i++) {
+        message.handle = i < table->reprs.count ? table->reprs.items[i].handle : UINT64_MAX;
+        cg_nft_ruleset_add_rule(&ruleset, &message);
     }
     cg_buf_init(&rows, JSON_BYTES_MAX);
+    cg_buf_append_char(&rows, '[');
+    cg_buf_append(&rows, cg_buf_bytes(&table->rows));
+    cg_buf_append_char(&rows, ']');
+    check_json(cg_buf_bytes(&rows), true);
+    CG_ASSERT(table->rows.len <= CG_NFT_ROWS_BYTES_MAX);
+    cg_buf_fini(&rows);
+    cg_nft_ruleset_fini(&ruleset);
+}
+
+/* Messages of both dumps: tables first, then rules. */
+static void try_dump(struct cg_bytes bytes)
+{
+    struct cg_nft_ruleset ruleset = {0};
+    struct cg_buf rows;
+    cg_buf_init(&rows, JSON_BYTES_MAX);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        struct cg_bytes rest = bytes;
+        struct cg_nft_message message;
+        enum cg_nft_kind kind;
+        while (rest.len > 0 && (kind = cg_nft_message_take(&rest, &message)) != CG_NFT_BAD) {
+            if (kind == CG_NFT_TABLE && pass == 0) {
+                CG_ASSERT(cg_nft_ruleset_add_table(&ruleset, &message, NULL));
+            } else if (kind == CG_NFT_RULE && pass == 1) {
+                cg_nft_ruleset_add_rule(&ruleset, &message);
+            }
+        }
+        cg_nft_ruleset_finish(&ruleset);
+    }
     for (size_t i = 0; i < ruleset.count; i++) {
-        const struct cg_nft_table *table = &ruleset.tables[i];
-        CG_ASSERT(cg_nft_ruleset_find(&ruleset, table->family, table->name) != NULL);
-        CG_ASSERT(table->rows.len <= CG_NFT_ROWS_BYTES_MAX && table->omitted <= table->rules);
         cg_buf_clear(&rows);
         cg_buf_append_char(&rows, '[');
-        cg_buf_append(&rows, cg_buf_bytes(&table->rows));
+        cg_buf_append(&rows, cg_buf_bytes(&ruleset.tables[i].rows));
         cg_buf_append_char(&rows, ']');
         check_json(cg_buf_bytes(&rows), true);
     }
@@ -139,7 +175,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_document(rest);
         break;
     case 'n':
-        try_ruleset(rest);
+        try_table(rest);
+        break;
+    case 'd':
+        try_dump(rest);
         break;
     case 'l':
         try_link(rest);

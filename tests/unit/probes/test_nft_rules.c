@@ -1,130 +1,167 @@
-/* Rulesets in libnftables' JSON. */
+/* Rulesets: counters from the kernel's messages, texts from libnftables' JSON. */
 #include "probes/nft_rules.h"
 
 #include <check.h>
 #include <stdlib.h>
 
-static struct cg_nft_ruleset ruleset;
+static struct cg_nft_ruleset ruleset, known;
 static struct cg_error err;
 
-static bool read_text(const char *text)
+static void set_up(void)
 {
-    return cg_nft_ruleset_read(cg_bytes_str(text), &ruleset, &err);
+    err = (struct cg_error){0};
 }
 
 static void tear_down(void)
 {
     cg_nft_ruleset_fini(&ruleset);
+    cg_nft_ruleset_fini(&known);
 }
 
-#define META "{\"metainfo\":{\"version\":\"1.0.6\",\"json_schema_version\":1}}"
+enum { INET = 1, IP = 2 };
+
+static void add_table(uint8_t family, const char *name, uint64_t handle)
+{
+    const struct cg_nft_message message = {
+        .family = family, .table = cg_bytes_str(name), .handle = handle};
+    ck_assert(cg_nft_ruleset_add_table(&ruleset, &message, &known));
+}
+
+static void add_rule(const char *table, uint64_t handle, uint64_t packets, uint64_t bytes)
+{
+    const struct cg_nft_message message = {.family = INET,
+                                           .table = cg_bytes_str(table),
+                                           .chain = CG_BYTES("out"),
+                                           .handle = handle,
+                                           .counted = true,
+                                           .packets = packets,
+                                           .bytes = bytes};
+    cg_nft_ruleset_add_rule(&ruleset, &message);
+}
+
+static struct cg_nft_table *find(const char *name)
+{
+    return cg_nft_ruleset_find(&ruleset, "inet", cg_bytes_str(name));
+}
+
 #define RULE(table, handle, expr)                                                                  \
     "{\"rule\":{\"family\":\"inet\",\"table\":\"" table "\",\"chain\":\"out\",\"handle\":" handle  \
     ",\"comment\":\"c\",\"expr\":[" expr "]}}"
-#define COUNTER(packets, bytes) "{\"counter\":{\"packets\":" packets ",\"bytes\":" bytes "}}"
+#define COUNTER "{\"counter\":{\"packets\":1,\"bytes\":2}}"
 #define MATCH                                                                                      \
     "{\"match\":{\"right\":443,\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"tcp\","         \
     "\"field\":\"dport\"}}}}"
 
-static const char two_tables[] =
-    "{\"nftables\":[" META ",{\"table\":{\"family\":\"inet\",\"name\":\"vm b\",\"handle\":1}},"
-    "{\"chain\":{\"family\":\"inet\",\"table\":\"vm b\",\"name\":\"out\",\"handle\":1,"
-    "\"type\":\"filter\",\"hook\":\"output\",\"prio\":0,\"policy\":\"accept\"}},"
-    "{\"counter\":{\"family\":\"inet\",\"name\":\"named\",\"table\":\"vm b\",\"handle\":3,"
-    "\"packets\":9,\"bytes\":9}}," RULE("vm b", "4", MATCH "," COUNTER("12", "1284") ",{\"accept\":null}") "," RULE(
-        "vm b", "5",
-        MATCH
-        ",{\"drop\":null}") "," RULE("vm b", "6",
-                                     COUNTER(
-                                         "1",
-                                         "60")) ","
-                                                "{\"table\":{\"family\":\"inet\",\"name\":\"a\","
-                                                "\"handle\":2}}," RULE(
-                                                    "a", "2",
-                                                    "{\"counter\":\"named\"}") "," RULE("nowhere",
-                                                                                        "9",
-                                                                                        COUNTER(
-                                                                                            "5",
-                                                                                            "5")) "]}";
+static const char listed[] =
+    "{\"nftables\":[{\"metainfo\":{\"json_schema_version\":1}},{\"table\":{\"family\":\"inet\","
+    "\"name\":\"vm b\",\"handle\":1}}," RULE("vm b", "6", COUNTER) "," RULE(
+        "vm b", "4", MATCH "," COUNTER ",{\"accept\":null}") "," RULE("other", "5", MATCH) "]}";
 
 START_TEST(rules_with_counters_become_rows_of_their_table)
 {
-    ck_assert_msg(read_text(two_tables), "%s", err.text);
-    ck_assert_uint_eq(ruleset.count, 2);
-    const struct cg_nft_table *table = cg_nft_ruleset_find(&ruleset, "inet", "vm b");
-    ck_assert_ptr_nonnull(table);
+    add_table(INET, "vm b", 1);
+    add_table(INET, "a", 2);
+    add_table(IP, "a", 3);
+    cg_nft_ruleset_finish(&ruleset);
+    ck_assert_msg(cg_nft_reprs_read(cg_bytes_str(listed), find("vm b"), &err), "%s", err.text);
+    add_rule("vm b", 4, 12, 1284);
+    add_rule("vm b", 5, 0, 0);
+    add_rule("nowhere", 4, 1, 1);
+    const struct cg_nft_message uncounted = {
+        .family = INET, .table = CG_BYTES("vm b"), .handle = 9};
+    cg_nft_ruleset_add_rule(&ruleset, &uncounted);
+    struct cg_nft_table *table = find("vm b");
     ck_assert_uint_eq(table->rules, 2);
-    ck_assert_uint_eq(table->packets, 13);
-    ck_assert_uint_eq(table->bytes, 1344);
-    ck_assert_uint_eq(table->omitted, 0);
+    ck_assert_uint_eq(table->packets, 12);
+    ck_assert_uint_eq(table->bytes, 1284);
+    ck_assert_uint_eq(table->last_handle, 5);
     ck_assert_str_eq(
-        cg_buf_str((struct cg_buf *)(uintptr_t)&table->rows),
+        cg_buf_str(&table->rows),
         "{\"bytes\":1284,\"chain\":\"out\",\"family\":\"inet\",\"handle\":4,\"packets\":12,"
         "\"ruleRepr\":\"[{\\\"match\\\":{\\\"left\\\":{\\\"payload\\\":{\\\"field\\\":"
         "\\\"dport\\\",\\\"protocol\\\":\\\"tcp\\\"}},\\\"op\\\":\\\"==\\\",\\\"right\\\":443}},"
         "{\\\"accept\\\":null}]\",\"table\":\"vm b\"},"
-        "{\"bytes\":60,\"chain\":\"out\",\"family\":\"inet\",\"handle\":6,\"packets\":1,"
-        "\"ruleRepr\":\"[]\",\"table\":\"vm b\"}");
-    table = cg_nft_ruleset_find(&ruleset, "inet", "a");
-    ck_assert_ptr_nonnull(table);
-    ck_assert_uint_eq(table->rules, 0);
-    ck_assert_ptr_null(cg_nft_ruleset_find(&ruleset, "ip", "a"));
-    ck_assert_ptr_null(cg_nft_ruleset_find(&ruleset, "inet", "nowhere"));
+        "{\"bytes\":0,\"chain\":\"out\",\"family\":\"inet\",\"handle\":5,\"packets\":0,"
+        "\"ruleRepr\":\"\",\"table\":\"vm b\"}");
+    ck_assert_uint_eq(find("a")->rules, 0);
+    ck_assert_ptr_null(find("nowhere"));
+    ck_assert_ptr_nonnull(cg_nft_ruleset_find(&ruleset, "ip", CG_BYTES("a")));
+    ck_assert_ptr_null(cg_nft_ruleset_find(&ruleset, "ip6", CG_BYTES("a")));
 }
 END_TEST
 
-START_TEST(an_empty_ruleset_has_no_tables)
+START_TEST(what_a_rule_says_is_kept_for_the_same_table_only)
 {
-    ck_assert_msg(read_text("{\"nftables\":[" META "]}"), "%s", err.text);
-    ck_assert_uint_eq(ruleset.count, 0);
-    ck_assert_ptr_null(cg_nft_ruleset_find(&ruleset, "inet", "a"));
+    add_table(INET, "same", 1);
+    add_table(INET, "anew", 2);
+    cg_nft_ruleset_finish(&ruleset);
+    static const char *const names[] = {"same", "anew"};
+    for (size_t i = 0; i < 2; i++) {
+        const struct cg_nft_table *table = find(names[i]);
+        cg_auto_buf struct cg_buf text;
+        cg_buf_init(&text, 4096);
+        cg_buf_printf(&text,
+                      "{\"nftables\":[{\"rule\":{\"table\":\"%s\",\"handle\":4,\"expr\":[]}}]}",
+                      table->name);
+        ck_assert(cg_nft_reprs_read(cg_buf_bytes(&text), find(names[i]), &err));
+    }
+    ck_assert(cg_nft_ruleset_keep_reprs(&known, &ruleset));
+    ck_assert_uint_eq(find("same")->reprs.count, 0);
+    cg_nft_ruleset_fini(&ruleset);
+    add_table(INET, "anew", 7); /* of the same name, and another one */
+    add_table(INET, "same", 1);
+    cg_nft_ruleset_finish(&ruleset);
+    ck_assert_uint_eq(find("same")->reprs.count, 1);
+    ck_assert_uint_eq(find("anew")->reprs.count, 0);
+    add_rule("same", 4, 1, 1);
+    ck_assert_ptr_nonnull(strstr(cg_buf_str(&find("same")->rows), "\"ruleRepr\":\"[]\""));
+    cg_nft_ruleset_clear_rows(&ruleset);
+    ck_assert_uint_eq(find("same")->packets, 0);
+    ck_assert_uint_eq(find("same")->rows.len, 0);
 }
 END_TEST
 
-START_TEST(what_is_no_ruleset_is_refused)
+START_TEST(a_name_is_nothing_but_a_name_in_a_command)
+{
+    cg_auto_buf struct cg_buf command;
+    cg_buf_init(&command, 4096);
+    add_table(INET, "x\"}}},{\"flush\":{\"ruleset\":null}},{\"", 1);
+    cg_nft_ruleset_finish(&ruleset);
+    ck_assert(cg_nft_list_command(&ruleset.tables[0], &command));
+    ck_assert_str_eq(cg_buf_str(&command),
+                     "{\"nftables\":[{\"list\":{\"table\":{\"family\":\"inet\",\"name\":"
+                     "\"x\\\"}}},{\\\"flush\\\":{\\\"ruleset\\\":null}},{\\\"\"}}}]}");
+}
+END_TEST
+
+START_TEST(what_is_no_list_is_refused)
 {
     static const char *const cases[] = {
-        "",
-        "[]",
-        "{}",
-        "{\"nftables\":{}}",
-        "{\"nftables\":[{\"table\":{\"family\":\"inet\"}}]}",
-        "{\"nftables\":[{\"table\":{\"family\":7,\"name\":\"a\"}}]}",
-        "{\"nftables\":[{\"table\":{\"family\":\"inet\",\"name\":\"a\\u0000\"}}]}",
-        "{\"nftables\":[",
+        "", "[]", "{}", "{\"nftables\":{}}", "{\"nftables\":[", "{\"nftables\":1}",
     };
+    add_table(INET, "t", 1);
+    cg_nft_ruleset_finish(&ruleset);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         err = (struct cg_error){0};
-        ck_assert_msg(!read_text(cases[i]), "%s", cases[i]);
+        ck_assert_msg(!cg_nft_reprs_read(cg_bytes_str(cases[i]), find("t"), &err), "%s", cases[i]);
         ck_assert_str_ne(err.text, "");
     }
-}
-END_TEST
-
-START_TEST(strange_elements_are_passed_over)
-{
-    ck_assert(read_text("{\"nftables\":[7,null,[],{\"rule\":1},{\"rule\":{\"expr\":{}}},"
-                        "{\"table\":1},{\"table\":{\"family\":\"ip\",\"name\":\"t\"}},"
-                        "{\"rule\":{\"family\":\"ip\",\"table\":\"t\",\"expr\":[1,{\"counter\":"
-                        "{\"packets\":-1,\"bytes\":1}},{\"counter\":{\"packets\":2,\"bytes\":3}}]}}"
-                        "]}"));
-    const struct cg_nft_table *table = cg_nft_ruleset_find(&ruleset, "ip", "t");
-    ck_assert_ptr_nonnull(table);
-    ck_assert_uint_eq(table->packets, 2);
+    ck_assert(
+        cg_nft_reprs_read(CG_BYTES("{\"nftables\":[7,null,[],{\"rule\":1},{\"rule\":{\"expr\":{}}},"
+                                   "{\"rule\":{\"table\":\"t\",\"handle\":-1,\"expr\":[]}}]}"),
+                          find("t"), &err));
+    ck_assert_uint_eq(find("t")->reprs.count, 0);
 }
 END_TEST
 
 START_TEST(a_table_with_many_rules_keeps_its_sums_and_its_first_rows)
 {
-    cg_auto_buf struct cg_buf text;
-    cg_buf_init(&text, 4 << 20);
-    cg_buf_append_str(&text, "{\"nftables\":[{\"table\":{\"family\":\"inet\",\"name\":\"t\"}}");
+    add_table(INET, "t", 1);
+    cg_nft_ruleset_finish(&ruleset);
     for (unsigned i = 0; i < 1000; i++) {
-        cg_buf_append_str(&text, "," RULE("t", "7", COUNTER("1", "10") "," MATCH));
+        add_rule("t", i + 1, 1, 10);
     }
-    cg_buf_append_str(&text, "]}");
-    ck_assert(read_text(cg_buf_str(&text)));
-    const struct cg_nft_table *table = cg_nft_ruleset_find(&ruleset, "inet", "t");
+    const struct cg_nft_table *table = find("t");
     ck_assert_uint_eq(table->rules, 1000);
     ck_assert_uint_eq(table->packets, 1000);
     ck_assert_uint_gt(table->omitted, 0);
@@ -141,20 +178,21 @@ START_TEST(a_long_rule_is_cut_at_a_character)
 {
     cg_auto_buf struct cg_buf text;
     cg_buf_init(&text, 65536);
-    cg_buf_append_str(&text, "{\"nftables\":[{\"table\":{\"family\":\"inet\",\"name\":\"t\"}},"
-                             "{\"rule\":{\"family\":\"inet\",\"table\":\"t\",\"chain\":\"c\","
-                             "\"handle\":1,\"expr\":[{\"log\":{\"prefix\":\"");
+    cg_buf_append_str(&text, "{\"nftables\":[{\"rule\":{\"table\":\"t\",\"handle\":1,\"expr\":"
+                             "[{\"log\":{\"prefix\":\"");
     for (unsigned i = 0; i < 1000; i++) {
         cg_buf_append_str(&text, "\xc3\xa9");
     }
-    cg_buf_append_str(&text, "\"}}," COUNTER("1", "2") "]}}]}");
-    ck_assert(read_text(cg_buf_str(&text)));
-    const struct cg_nft_table *table = cg_nft_ruleset_find(&ruleset, "inet", "t");
-    ck_assert_uint_eq(table->omitted, 0);
+    cg_buf_append_str(&text, "\"}}]}}]}");
+    add_table(INET, "t", 1);
+    cg_nft_ruleset_finish(&ruleset);
+    ck_assert(cg_nft_reprs_read(cg_buf_bytes(&text), find("t"), &err));
+    add_rule("t", 1, 1, 1);
+    ck_assert_uint_eq(find("t")->omitted, 0);
     struct cg_json json;
     cg_json_init(&json,
                  (struct cg_json_limits){.bytes_max = 65536, .nodes_max = 100, .levels_max = 4});
-    ck_assert(cg_json_parse(&json, cg_buf_bytes(&table->rows), &err));
+    ck_assert(cg_json_parse(&json, cg_buf_bytes(&find("t")->rows), &err));
     cg_json_fini(&json);
 }
 END_TEST
@@ -163,11 +201,11 @@ int main(void)
 {
     Suite *suite = suite_create("nft_rules");
     TCase *all = tcase_create("all");
-    tcase_add_checked_fixture(all, NULL, tear_down);
+    tcase_add_checked_fixture(all, set_up, tear_down);
     tcase_add_test(all, rules_with_counters_become_rows_of_their_table);
-    tcase_add_test(all, an_empty_ruleset_has_no_tables);
-    tcase_add_test(all, what_is_no_ruleset_is_refused);
-    tcase_add_test(all, strange_elements_are_passed_over);
+    tcase_add_test(all, what_a_rule_says_is_kept_for_the_same_table_only);
+    tcase_add_test(all, a_name_is_nothing_but_a_name_in_a_command);
+    tcase_add_test(all, what_is_no_list_is_refused);
     tcase_add_test(all, a_table_with_many_rules_keeps_its_sums_and_its_first_rows);
     tcase_add_test(all, a_long_rule_is_cut_at_a_character);
     suite_add_tcase(suite, all);
