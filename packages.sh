@@ -1,10 +1,10 @@
 # packages.sh - what cellgate needs from Debian 12; sourced by run.sh and test.sh.
 
 BUILD_PACKAGES="gcc cmake ninja-build pkg-config libmicrohttpd-dev libcurl4-openssl-dev libcbor-dev
-  libssl-dev libsodium-dev libcjson-dev libyaml-dev zlib1g-dev libzstd-dev libsystemd-dev libnftables-dev
-  ca-certificates curl"
+  libssl-dev libsodium-dev libcjson-dev libyaml-dev zlib1g-dev libzstd-dev libsystemd-dev
+  libnftables-dev libprotobuf-c-dev protobuf-c-compiler ca-certificates curl"
 TEST_PACKAGES="check clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev python3 python3-venv
-  prometheus git procps nftables iproute2"
+  libnghttp2-dev prometheus git procps nftables iproute2"
 
 # Installs what is missing of the packages named; says what to do where it may not.
 install_packages() {

@@ -3,15 +3,17 @@
 #
 #   bash test.sh            everything
 #   bash test.sh --quick    the debug build and its tests, without the TSan and clang builds
+#   bash test.sh --long     the same as without, and the fault scenarios in full, on the release binary
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./packages.sh
 
-quick=no
+quick=no long=no
 case ${1:-} in
     "") ;;
     --quick) quick=yes ;;
-    *) echo "usage: bash test.sh [--quick]" >&2; exit 64 ;;
+    --long) long=yes ;;
+    *) echo "usage: bash test.sh [--quick|--long]" >&2; exit 64 ;;
 esac
 
 # shellcheck disable=SC2086
@@ -44,6 +46,16 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
+# The fault scenarios, and what became of the events in each.
+run_faults() { # preset, binary
+    figures=$PWD/build/$1/fault-figures.txt
+    rm -f "$figures"
+    failed=0
+    CELLGATE_BINARY=$2 run_tests "$1" -R '^fault/' || failed=$?
+    [ ! -f "$figures" ] || { echo "== faults"; sort "$figures"; }
+    return $failed
+}
+
 if [ $quick = no ]; then
     build clang
     build release
@@ -51,4 +63,8 @@ if [ $quick = no ]; then
     run_tests tsan -R '^(unit|flow)/'
 fi
 build debug
-run_tests debug
+if [ $long = yes ]; then
+    CELLGATE_LONG=1 run_faults debug "$PWD/build/release/cellgate"
+fi
+run_faults debug ""
+run_tests debug -E '^fault/'

@@ -4,6 +4,7 @@
 #include "cellgate/clock.h"
 #include "exporters/http_body.h"
 #include "exporters/http_headers.h"
+#include "exporters/http_url.h"
 #include "exporters/resolve.h"
 #include "exporters/token_file.h"
 
@@ -26,6 +27,7 @@ enum {
 
 struct cg_http_client {
     const struct cg_http_client_config *config;
+    char *url; /* the configured one, its path filled in */
     char *user_agent;
     bool is_tls;
     struct cg_token_file *token; /* NULL: none */
@@ -37,7 +39,9 @@ struct cg_http_client {
     atomic_bool reopen;
     _Atomic uint64_t certificate_expiry_s;
 
-    /* Of the request in progress. */
+    /* Of the request in progress, or of the last one. */
+    bool sent; /* it got as far as the network */
+    bool worn; /* the connection may be dead; over HTTP/2 libcurl keeps it behind a timeout */
     struct cg_http_body body;
     struct cg_http_intake intake; /* of its answer */
     char error_text[CURL_ERROR_SIZE];
@@ -181,8 +185,9 @@ static bool init_client(struct cg_http_client *client, const struct cg_http_clie
     cg_http_intake_init(&client->intake, params->answer_kept_bytes_max);
     client->user_agent = strdup(params->user_agent);
     auto_url CURLU *url = parse_url(params->config->url);
-    if (client->user_agent == NULL || url == NULL || !url_scheme(url, &client->is_tls) ||
-        !make_handles(client)) {
+    client->url = cg_http_url_complete(params->config->url, params->default_path);
+    if (client->user_agent == NULL || client->url == NULL || url == NULL ||
+        !url_scheme(url, &client->is_tls) || !make_handles(client)) {
         return cg_error_set(err, "no memory for an HTTP client");
     }
     return init_files(client, err);
@@ -219,6 +224,7 @@ void cg_http_client_free(struct cg_http_client *client)
         free(client->token);
     }
     cg_http_intake_fini(&client->intake);
+    free(client->url);
     free(client->user_agent);
     cg_cleanup_close(&client->cancel_fd);
     free(client);
@@ -347,7 +353,7 @@ static bool set_connection_options(struct cg_http_client *client)
     const struct cg_http_client_config *config = client->config;
     bool is_clear_2 = config->version == CG_HTTP_VERSION_2 && !client->is_tls;
     bool good = true;
-    SET(CURLOPT_URL, config->url);
+    SET(CURLOPT_URL, client->url);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NOSIGNAL, 1L);
@@ -450,15 +456,6 @@ static bool verdict_set(struct cg_verdict *verdict, enum cg_verdict_kind kind, c
     return false;
 }
 
-/* With TLS 1.3 the destination refuses our certificate after the handshake is done for us, so that
- * libcurl reports a failed read and only the alert's name tells. */
-static bool is_certificate_alert(const char *text)
-{
-    return strstr(text, "alert") != NULL &&
-           (strstr(text, "certificate") != NULL || strstr(text, "unknown ca") != NULL ||
-            strstr(text, "access denied") != NULL);
-}
-
 static bool is_unknown_host(struct cg_http_client *client)
 {
     auto_url CURLU *url = parse_url(client->config->url);
@@ -500,7 +497,7 @@ static enum cg_verdict_kind verdict_of_failure(struct cg_http_client *client, CU
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-        return is_certificate_alert(client->error_text) || is_proxy_refusal(client)
+        return cg_tls_is_certificate_alert(client->error_text) || is_proxy_refusal(client)
                    ? CG_VERDICT_CONFIG
                    : CG_VERDICT_BACKOFF;
     default:
@@ -531,9 +528,10 @@ static bool take_up_changes(struct cg_http_client *client, struct cg_verdict *re
             return verdict_set(ret_verdict, CG_VERDICT_CONFIG, err.text);
         }
         atomic_store(&client->certificate_expiry_s, expiry_s);
-        drop_handles(client);
+        client->worn = true;
     }
-    if (client->easy == NULL || client->multi == NULL) {
+    if (client->worn || client->easy == NULL || client->multi == NULL) {
+        client->worn = false;
         drop_handles(client);
         if (!make_handles(client)) {
             return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "no memory for an HTTP client");
@@ -556,6 +554,7 @@ static void begin_request(struct cg_http_client *client, const struct cg_http_re
 bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_request *request,
                          struct cg_http_answer *ret_answer, struct cg_verdict *ret_verdict)
 {
+    client->sent = false;
     if (atomic_load(&client->cancelled)) {
         return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "cancelled");
     }
@@ -570,6 +569,7 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
         return verdict_set(ret_verdict, CG_VERDICT_BACKOFF, "no memory for a request");
     }
     CURLcode code = transfer(client);
+    client->sent = true;
     if (code == CURLE_WRITE_ERROR && client->intake.body_too_long) {
         code = CURLE_OK; /* our own limit: the status was there before the body */
     }
@@ -578,7 +578,8 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
     }
     long status = 0;
     (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (code != CURLE_OK) {
+    client->worn = code != CURLE_OK;
+    if (client->worn) {
         return fail(client, code, ret_verdict);
     }
     *ret_answer = cg_http_intake_take(&client->intake, (int)status);
@@ -588,8 +589,11 @@ bool cg_http_client_post(struct cg_http_client *client, const struct cg_http_req
 const char *cg_http_client_header(struct cg_http_client *client, const char *name)
 {
     struct curl_header *header = NULL;
-    if (curl_easy_header(client->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ||
-        curl_easy_header(client->easy, name, 0, CURLH_TRAILER, -1, &header) == CURLHE_OK) {
+    if (!client->sent) { /* what is there belongs to a request before */
+        return NULL;
+    }
+    if (curl_easy_header(client->easy, name, 0, CURLH_TRAILER, -1, &header) == CURLHE_OK ||
+        curl_easy_header(client->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
         return header->value;
     }
     return NULL;

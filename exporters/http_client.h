@@ -38,6 +38,8 @@ struct cg_http_client;
 struct cg_http_client_params {
     const struct cg_http_client_config *config; /* validated; borrowed until free */
     const char *user_agent;                     /* copied */
+    /* Taken where the URL has no path of its own, and copied; NULL: the URL as it is. */
+    const char *default_path;
     size_t answer_kept_bytes_max;
 };
 
@@ -72,8 +74,9 @@ CG_MUST_USE bool cg_http_client_post(struct cg_http_client *client,
                                      struct cg_http_answer *ret_answer,
                                      struct cg_verdict *ret_verdict);
 
-/* After a post that was answered: the last value of a header, or of a trailer if there is no such
- * header; NULL for neither. Borrowed until the next call. */
+/* After a post that was answered: the last value of a trailer, which is the destination's last
+ * word, or of a header if there is no such trailer; NULL for neither. Borrowed until the next call.
+ */
 const char *cg_http_client_header(struct cg_http_client *client, const char *name);
 
 /* Any thread: the post in progress, and every later one, fails with BACKOFF soon. */

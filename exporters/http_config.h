@@ -40,6 +40,19 @@ extern const struct cg_option cg_tls_options[];
 
 /* Rows for an exporter's option table; `member` is a struct cg_http_client_config. */
 #define CG_HTTP_CLIENT_OPTIONS(config_type, member)                                                \
+    CG_HTTP_DESTINATION_OPTIONS(config_type, member),                                              \
+        {                                                                                          \
+            .key = "http_version",                                                                 \
+            .type = CG_OPTION_ENUM,                                                                \
+            .offset = offsetof(config_type, member.version),                                       \
+            .names = cg_http_version_names,                                                        \
+            .fallback = "auto",                                                                    \
+            .help = "auto, 1.1 or 2 (in clear text, 2 presumes that the destination speaks it).",  \
+        },                                                                                         \
+        CG_HTTP_TIMEOUT_OPTIONS(config_type, member)
+
+/* The same in parts, for a protocol that leaves the version of HTTP no choice. */
+#define CG_HTTP_DESTINATION_OPTIONS(config_type, member)                                           \
     {                                                                                              \
         .key = "url",                                                                              \
         .type = CG_OPTION_STRING,                                                                  \
@@ -64,30 +77,21 @@ extern const struct cg_option cg_tls_options[];
             .offset = offsetof(config_type, member.bearer_token_file),                             \
             .help = "File with a bearer token (mode 0600), read again when it changes.",           \
         },                                                                                         \
-        {                                                                                          \
-            .key = "tls",                                                                          \
-            .type = CG_OPTION_SECTION,                                                             \
-            .offset = offsetof(config_type, member.tls),                                           \
-            .fields = cg_tls_options,                                                              \
-            .help = "Certificate files for https.",                                                \
-        },                                                                                         \
-        {                                                                                          \
-            .key = "http_version",                                                                 \
-            .type = CG_OPTION_ENUM,                                                                \
-            .offset = offsetof(config_type, member.version),                                       \
-            .names = cg_http_version_names,                                                        \
-            .fallback = "auto",                                                                    \
-            .help = "auto, 1.1 or 2 (in clear text, 2 presumes that the destination speaks it).",  \
-        },                                                                                         \
-        {                                                                                          \
-            .key = "timeout",                                                                      \
-            .type = CG_OPTION_DURATION,                                                            \
-            .offset = offsetof(config_type, member.timeout_ns),                                    \
-            .min = UINT64_C(10000000),                                                             \
-            .max = UINT64_C(3600000000000),                                                        \
-            .fallback = "30s",                                                                     \
-            .help = "For a whole request, from connecting to the end of the answer.",              \
-        },                                                                                         \
+    {                                                                                              \
+        .key = "tls", .type = CG_OPTION_SECTION, .offset = offsetof(config_type, member.tls),      \
+        .fields = cg_tls_options, .help = "Certificate files for https.",                          \
+    }
+
+#define CG_HTTP_TIMEOUT_OPTIONS(config_type, member)                                               \
+    {                                                                                              \
+        .key = "timeout",                                                                          \
+        .type = CG_OPTION_DURATION,                                                                \
+        .offset = offsetof(config_type, member.timeout_ns),                                        \
+        .min = UINT64_C(10000000),                                                                 \
+        .max = UINT64_C(3600000000000),                                                            \
+        .fallback = "30s",                                                                         \
+        .help = "For a whole request, from connecting to the end of the answer.",                  \
+    },                                                                                             \
     {                                                                                              \
         .key = "connect_timeout", .type = CG_OPTION_DURATION,                                      \
         .offset = offsetof(config_type, member.connect_timeout_ns), .min = UINT64_C(10000000),     \

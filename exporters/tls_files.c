@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -119,4 +120,11 @@ bool cg_tls_files_check(const struct cg_tls_files *files, uint64_t *ret_expiry_s
     }
     *ret_expiry_s = end_of(certificate);
     return true;
+}
+
+bool cg_tls_is_certificate_alert(const char *text)
+{
+    return strstr(text, "alert") != NULL &&
+           (strstr(text, "certificate") != NULL || strstr(text, "unknown ca") != NULL ||
+            strstr(text, "access denied") != NULL);
 }

@@ -28,4 +28,9 @@ struct cg_tls_files {
 CG_MUST_USE bool cg_tls_files_check(const struct cg_tls_files *files, uint64_t *ret_expiry_s,
                                     struct cg_error *err);
 
+/* Is this OpenSSL's text of an alert about our certificate? With TLS 1.3 the destination refuses it
+ * after the handshake is done for us, so that libcurl reports a failed read and only the alert's
+ * name tells. Pure. */
+bool cg_tls_is_certificate_alert(const char *text);
+
 #endif

@@ -237,6 +237,10 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .hold_max_ns = exporter->hold_max_ns,
         .retry_after_max_ns = exporter->retry_after_max_ns,
         .suspect_after = exporter->suspect_after,
+        .max_age_ns = exporter->max_age_ns,
+        .watchdog_ns = exporter->watchdog_ns,
+        .dead_letter_bytes_max = exporter->dead_letter_bytes_max,
+        .filter = &exporter->filter,
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
     };

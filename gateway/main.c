@@ -12,7 +12,11 @@ static const struct command {
     {"run", cg_cmd_run, "run the gateway"},
     {"check", cg_cmd_check, "check a configuration and name every problem"},
     {"status", cg_cmd_status, "show how a running gateway is"},
+    {"top", cg_cmd_top, "watch cells and exporters on the terminal"},
+    {"tap", cg_cmd_tap, "print events as they are appended"},
     {"cell", cg_cmd_cell, "register cells, end their runs, show them"},
+    {"dead-letter", cg_cmd_dead_letter,
+     "show what could not be delivered, send it again or drop it"},
     {"decode", cg_cmd_decode, "show what frames say, or why they are refused"},
     {"sign", cg_cmd_sign, "sign CloudEvents"},
     {"verify", cg_cmd_verify, "verify signed CloudEvents, and find gaps"},
@@ -29,7 +33,7 @@ static void print_help(FILE *out)
                 "The host-side telemetry gateway for microVM cells.\n\n",
                 out);
     for (size_t i = 0; i < COMMANDS; i++) {
-        (void)fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+        (void)fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].summary);
     }
     (void)fputs("\n`cellgate COMMAND --help` says more.\n", out);
 }

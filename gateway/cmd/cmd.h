@@ -12,12 +12,15 @@ enum { CG_EXIT_OK = 0, CG_EXIT_FAILED = 1, CG_EXIT_USAGE = 64, CG_EXIT_CONFIG = 
 
 int cg_cmd_cell(int argc, char **argv);
 int cg_cmd_check(int argc, char **argv);
+int cg_cmd_dead_letter(int argc, char **argv);
 int cg_cmd_decode(int argc, char **argv);
 int cg_cmd_keygen(int argc, char **argv);
 int cg_cmd_run(int argc, char **argv);
 int cg_cmd_send(int argc, char **argv);
 int cg_cmd_sign(int argc, char **argv);
 int cg_cmd_status(int argc, char **argv);
+int cg_cmd_tap(int argc, char **argv);
+int cg_cmd_top(int argc, char **argv);
 int cg_cmd_verify(int argc, char **argv);
 int cg_cmd_version(int argc, char **argv);
 

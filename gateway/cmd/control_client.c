@@ -26,7 +26,7 @@ const char *cg_control_socket(void)
     return socket == NULL || socket[0] == '\0' ? CG_CONTROL_SOCKET_DEFAULT : socket;
 }
 
-static bool connect_to(const char *path, int *ret_fd, struct cg_error *err)
+bool cg_control_connect(const char *path, int *ret_fd, struct cg_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const struct timeval sending = {.tv_sec = SEND_TIMEOUT_S};
@@ -126,11 +126,9 @@ static bool split(struct cg_control_answer *answer, struct cg_error *err)
     return true;
 }
 
-bool cg_control_ask(const char *socket, const char *method, const char *target,
-                    struct cg_bytes body, struct cg_control_answer *ret_answer,
-                    struct cg_error *err)
+bool cg_control_send(int fd, const char *method, const char *target, struct cg_bytes body,
+                     struct cg_error *err)
 {
-    cg_auto_close int fd = -1;
     cg_auto_buf struct cg_buf request;
     cg_buf_init(&request, HEAD_BYTES_MAX + body.len);
     cg_buf_printf(&request, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method,
@@ -143,12 +141,20 @@ bool cg_control_ask(const char *socket, const char *method, const char *target,
     if (!cg_buf_append(&request, body)) {
         return cg_error_set(err, "the request is too long");
     }
+    return send_all(fd, cg_buf_bytes(&request), err);
+}
+
+bool cg_control_ask(const char *socket, const char *method, const char *target,
+                    struct cg_bytes body, struct cg_control_answer *ret_answer,
+                    struct cg_error *err)
+{
+    cg_auto_close int fd = -1;
     struct cg_control_answer answer = {0};
     cg_buf_init(&answer.raw, ANSWER_BYTES_MAX);
     cg_json_init(&answer.json, (struct cg_json_limits){.bytes_max = ANSWER_BYTES_MAX,
                                                        .nodes_max = NODES_MAX,
                                                        .levels_max = LEVELS_MAX});
-    if (!connect_to(socket, &fd, err) || !send_all(fd, cg_buf_bytes(&request), err) ||
+    if (!cg_control_connect(socket, &fd, err) || !cg_control_send(fd, method, target, body, err) ||
         !read_all(fd, &answer.raw, err) || !split(&answer, err)) {
         cg_control_answer_fini(&answer);
         return false;

@@ -32,6 +32,13 @@ CG_MUST_USE bool cg_control_ask(const char *socket, const char *method, const ch
                                 struct cg_error *err);
 void cg_control_answer_fini(struct cg_control_answer *answer);
 
+/* The parts of it, for an answer that is read otherwise (control_stream.h). The caller closes the
+ * descriptor. */
+CG_MUST_USE bool cg_control_connect(const char *socket, int *ret_fd, struct cg_error *err);
+/* The whole request: head, and body if there is one. */
+CG_MUST_USE bool cg_control_send(int fd, const char *method, const char *target,
+                                 struct cg_bytes body, struct cg_error *err);
+
 /* Appends a path segment or a query value, percent-encoded. */
 void cg_control_append_encoded(struct cg_buf *target, const char *text);
 

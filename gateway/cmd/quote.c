@@ -74,3 +74,17 @@ bool cg_quote_append(struct cg_buf *out, struct cg_bytes text)
     }
     return cg_buf_append_char(out, '"');
 }
+
+bool cg_quote_append_json(struct cg_buf *out, struct cg_bytes json)
+{
+    size_t len;
+    for (size_t at = 0; at < json.len; at += len) {
+        uint32_t code = character_at(json, at, &len);
+        if ((code >= ' ' && code <= ASCII_LAST) || printable(cg_bytes(json.data + at, len), code)) {
+            cg_buf_append(out, cg_bytes(json.data + at, len));
+        } else {
+            append_quoted(out, code);
+        }
+    }
+    return !out->failed;
+}

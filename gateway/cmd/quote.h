@@ -14,4 +14,11 @@
  */
 bool cg_quote_append(struct cg_buf *out, struct cg_bytes text);
 
+/*
+ * Appends JSON for a terminal: what would drive it (DEL, U+0080 to U+009F, overrides of direction
+ * and the like) becomes an escape, so that it is still the same JSON. `json` is valid UTF-8 and has
+ * no raw control characters, as JSON has not. Returns !out->failed.
+ */
+bool cg_quote_append_json(struct cg_buf *out, struct cg_bytes json);
+
 #endif

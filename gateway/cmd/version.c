@@ -9,13 +9,16 @@
 #include <getopt.h>
 #include <microhttpd.h>
 #include <openssl/crypto.h>
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+#include <protobuf-c/protobuf-c.h>
+#endif
 #include <sodium.h>
 #include <stdio.h>
 #include <yaml.h>
 #include <zlib.h>
 #include <zstd.h>
 
-enum { VERSION_TEXT_BYTES_MAX = 65536, LIBRARIES = 8 };
+enum { VERSION_TEXT_BYTES_MAX = 65536, LIBRARIES_MAX = 16 };
 
 #define STRINGIFY_(token) #token
 #define STRINGIFY(token)  STRINGIFY_(token)
@@ -26,9 +29,9 @@ struct library {
 };
 
 /* As loaded at run time, which need not be what was compiled against; libcbor does not tell. */
-static void list_libraries(struct library libraries[LIBRARIES])
+static size_t list_libraries(struct library libraries[LIBRARIES_MAX])
 {
-    const struct library list[LIBRARIES] = {
+    const struct library list[] = {
         {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
         {"libsodium", sodium_version_string()},
         {"libmicrohttpd", MHD_get_version()},
@@ -38,14 +41,19 @@ static void list_libraries(struct library libraries[LIBRARIES])
         {"libyaml", yaml_get_version_string()},
         {"zlib", zlibVersion()},
         {"libzstd", ZSTD_versionString()},
+#if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
+        {"protobuf-c", protobuf_c_version()},
+#endif
     };
+    _Static_assert(sizeof(list) <= LIBRARIES_MAX * sizeof(list[0]), "more libraries than expected");
     memcpy(libraries, list, sizeof(list));
+    return sizeof(list) / sizeof(list[0]);
 }
 
-static void append_text(struct cg_buf *out, const struct library *libraries)
+static void append_text(struct cg_buf *out, const struct library *libraries, size_t count)
 {
     cg_buf_append_str(out, "cellgate " CELLGATE_VERSION "\n");
-    for (int i = 0; i < LIBRARIES; i++) {
+    for (size_t i = 0; i < count; i++) {
         cg_buf_printf(out, "%s %s\n", libraries[i].name, libraries[i].version);
     }
     for (size_t i = 0; cg_exporters[i] != NULL; i++) {
@@ -53,11 +61,11 @@ static void append_text(struct cg_buf *out, const struct library *libraries)
     }
 }
 
-static void append_json(struct cg_buf *out, const struct library *libraries)
+static void append_json(struct cg_buf *out, const struct library *libraries, size_t count)
 {
     cg_buf_append_str(out, "{\"name\":\"cellgate\",\"version\":\"" CELLGATE_VERSION "\","
                            "\"libraries\":{");
-    for (int i = 0; i < LIBRARIES; i++) {
+    for (size_t i = 0; i < count; i++) {
         cg_buf_append_str(out, i == 0 ? "" : ",");
         cg_json_append_string(out, cg_bytes_str(libraries[i].name));
         cg_buf_append_char(out, ':');
@@ -104,14 +112,14 @@ int cg_cmd_version(int argc, char **argv)
         print_help(stderr);
         return CG_EXIT_USAGE;
     }
-    struct library libraries[LIBRARIES];
-    list_libraries(libraries);
+    struct library libraries[LIBRARIES_MAX];
+    size_t count = list_libraries(libraries);
     cg_auto_buf struct cg_buf out;
     cg_buf_init(&out, VERSION_TEXT_BYTES_MAX);
     if (json) {
-        append_json(&out, libraries);
+        append_json(&out, libraries, count);
     } else {
-        append_text(&out, libraries);
+        append_text(&out, libraries, count);
     }
     bool done = !out.failed && fwrite(out.data, 1, out.len, stdout) == out.len;
     return fflush(stdout) == 0 && done ? CG_EXIT_OK : CG_EXIT_FAILED;

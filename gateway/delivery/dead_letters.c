@@ -1,175 +1,429 @@
 #include "delivery/dead_letters.h"
 
 #include "base/file.h"
-#include "base/utf8.h"
 #include "cellgate/cleanup.h"
-#include "cellgate/clock.h"
-#include "cellgate/limits.h"
+#include "delivery/letter_scan.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 enum {
-    /* An event, an answer and a detail of which every byte is escaped to six, and the rest. */
-    LETTER_BYTES_MAX =
-        CG_EVENT_BYTES_MAX + 6 * (CG_VERDICT_ANSWER_MAX + CG_VERDICT_DETAIL_MAX) + 8192,
     FILE_MODE = 0600,
+    LOCK_TRIES = 16, /* each of them lost to another who replaced the file just then */
 };
 
-/* --- one line --- */
+/* --- the numbers --- */
 
-/* The length of the UTF-8 character at the start of `text`, or 0 if there is none. */
-static size_t character_length(struct cg_bytes text)
+static void count_line(struct cg_dead_letters *letters, const struct cg_letter_scan *scan)
 {
-    unsigned char first = (unsigned char)text.data[0];
-    size_t length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    return length <= text.len && cg_utf8_valid(cg_bytes(text.data, length)) ? length : 0;
-}
-
-/* A JSON string of what a peer sent: bytes that are not UTF-8 become U+FFFD. */
-static void append_json_string(struct cg_buf *line, struct cg_bytes text)
-{
-    cg_buf_append_char(line, '"');
-    while (text.len > 0) {
-        unsigned char first = (unsigned char)text.data[0];
-        size_t length = character_length(text);
-        if (length == 0) {
-            cg_buf_append_str(line, "\xef\xbf\xbd");
-            length = 1;
-        } else if (first < 0x20 || first == 0x7f) {
-            cg_buf_printf(line, "\\u%04x", first);
-        } else {
-            if (first == '"' || first == '\\') {
-                cg_buf_append_char(line, '\\');
-            }
-            cg_buf_append(line, cg_bytes(text.data, length));
-        }
-        text = cg_bytes(text.data + length, text.len - length);
+    if (!cg_letter_is_live(scan->state)) {
+        letters->dead_bytes += scan->len;
+        return;
     }
-    cg_buf_append_char(line, '"');
+    letters->letters++;
+    letters->replaying += scan->state == CG_LETTER_REDO;
 }
 
-/* A text of the event stands there as JSON already. */
-static void append_member(struct cg_buf *line, const char *name, struct cg_bytes escaped)
+static bool count_lines(struct cg_dead_letters *letters, struct cg_error *err)
 {
-    cg_buf_append_str(line, name);
-    cg_buf_append(line, escaped);
-    cg_buf_append_char(line, '"');
-}
-
-static void render(struct cg_buf *line, const char *exporter, const struct cg_event *event,
-                   const struct cg_verdict *verdict, uint64_t realtime_ns)
-{
-    char time[CG_TIME_TEXT_LEN];
-    cg_time_format(realtime_ns, time);
-
-    cg_buf_clear(line);
-    append_member(line, "{\"time\":\"", cg_bytes(time, sizeof(time)));
-    cg_buf_append_str(line, ",\"exporter\":");
-    append_json_string(line, cg_bytes_str(exporter));
-    append_member(line, ",\"id\":\"", cg_event_get(event, CG_TEXT_ID));
-    cg_buf_append_str(line, ",\"index\":");
-    cg_buf_append_u64(line, event->index);
-    append_member(line, ",\"cell\":\"", cg_event_get(event, CG_TEXT_CELL));
-    append_member(line, ",\"run\":\"", cg_event_get(event, CG_TEXT_RUN));
-    cg_buf_append_str(line, ",\"sequence\":");
-    cg_buf_append_u64(line, event->meta.sequence);
-    cg_buf_printf(line, ",\"status\":%d,\"detail\":", verdict->status);
-    append_json_string(line, cg_bytes_str(verdict->detail));
-    cg_buf_append_str(line, ",\"answer\":");
-    append_json_string(line, cg_bytes(verdict->answer, verdict->answer_len));
-    cg_buf_append_str(line, ",\"event\":");
-    cg_buf_append(line, event->bytes);
-    cg_buf_append_str(line, "}\n");
+    cg_auto_letter_scan struct cg_letter_scan scan;
+    cg_letter_scan_init(&scan, letters->fd, 0, letters->end);
+    letters->letters = letters->replaying = 0;
+    letters->dead_bytes = 0;
+    letters->bytes = (uint64_t)letters->end;
+    for (;;) {
+        switch (cg_letter_scan_next(&scan, err)) {
+        case CG_LETTER_LINE:
+            count_line(letters, &scan);
+            break;
+        case CG_LETTER_LINE_FOREIGN:
+            break;
+        case CG_LETTER_LINE_END:
+            return true;
+        case CG_LETTER_LINE_FAILED:
+            return false;
+        }
+    }
 }
 
 /* --- the file --- */
 
 /* Cuts the file back to the end of its last whole line. */
-static bool cut_unfinished_line(int fd, struct cg_error *err)
+static bool cut_unfinished_line(int fd, off_t *ret_end, struct cg_error *err)
 {
     struct stat st;
+    off_t end = 0;
     if (fstat(fd, &st) != 0) {
         return cg_error_errno(err, errno, "fstat");
     }
     if (!S_ISREG(st.st_mode)) {
         return cg_error_set(err, "not a regular file");
     }
-    off_t end;
-    if (!cg_file_lines_end(fd, st.st_size, LETTER_BYTES_MAX, &end, err)) {
+    if (!cg_file_lines_end(fd, st.st_size, CG_LETTER_BYTES_MAX, &end, err)) {
         return false;
     }
     if (end < st.st_size && ftruncate(fd, end) != 0) {
         return cg_error_errno(err, errno, "truncate");
     }
+    *ret_end = end;
     return true;
 }
 
-static bool open_file(struct cg_dead_letters *letters, struct cg_error *err)
+/* Opens the file that stands at the path and locks it. Between the two somebody may have put
+ * another one there; then it is that one. */
+static bool open_locked(const char *path, int *ret_fd, bool *ret_busy, struct cg_error *err)
 {
-    int flags = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
-    cg_auto_close int fd = open(letters->path, flags, FILE_MODE);
-    if (fd < 0) {
-        return cg_error_errno(err, errno, "dead letters %s", letters->path);
+    for (unsigned i = 0; i < LOCK_TRIES; i++) {
+        struct stat mine, there;
+        cg_auto_close int fd = open(
+            path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, FILE_MODE);
+        if (fd < 0) {
+            return cg_error_errno(err, errno, "open");
+        }
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            *ret_busy = errno == EWOULDBLOCK;
+            return *ret_busy ? cg_error_set(err, "another process has it")
+                             : cg_error_errno(err, errno, "lock");
+        }
+        if (fstat(fd, &mine) == 0 && stat(path, &there) == 0 && mine.st_ino == there.st_ino &&
+            mine.st_dev == there.st_dev) {
+            *ret_fd = cg_steal_fd(&fd);
+            return true;
+        }
     }
-    if (!cut_unfinished_line(fd, err) || !cg_file_sync_directory(letters->path, err)) {
+    return cg_error_set(err, "it is replaced again and again");
+}
+
+static bool open_file(struct cg_dead_letters *letters, bool *ret_busy, struct cg_error *err)
+{
+    cg_auto_close int fd = -1;
+    off_t end = 0;
+    if (!open_locked(letters->path, &fd, ret_busy, err) || !cut_unfinished_line(fd, &end, err) ||
+        !cg_file_sync_directory(letters->path, err)) {
         return cg_error_context(err, "dead letters %s", letters->path);
     }
     letters->fd = cg_steal_fd(&fd);
+    letters->end = end;
+    letters->generation++;
+    if (!count_lines(letters, err)) {
+        (void)close(cg_steal_fd(&letters->fd));
+        return cg_error_context(err, "dead letters %s", letters->path);
+    }
     return true;
 }
 
-bool cg_dead_letters_open(struct cg_dead_letters *letters, const char *path, const char *exporter,
-                          struct cg_error *err)
+static bool ensure_open(struct cg_dead_letters *letters, struct cg_error *err)
 {
-    *letters = (struct cg_dead_letters){.path = path, .exporter = exporter, .fd = -1};
-    cg_buf_init(&letters->line, LETTER_BYTES_MAX);
-    return path == NULL || open_file(letters, err);
+    bool busy = false;
+    return letters->fd >= 0 || open_file(letters, &busy, err);
+}
+
+bool cg_dead_letters_open(struct cg_dead_letters *letters, const char *path, const char *exporter,
+                          uint64_t bytes_max, struct cg_error *err)
+{
+    *letters = (struct cg_dead_letters){
+        .path = path, .exporter = exporter, .bytes_max = bytes_max, .fd = -1};
+    pthread_mutex_init(&letters->mutex, NULL);
+    cg_buf_init(&letters->line, CG_LETTER_BYTES_MAX);
+    bool busy = false;
+    if (path == NULL) {
+        return true;
+    }
+    if (!open_file(letters, &busy, err)) {
+        return busy;
+    }
+    /* Without room for the new file the old one does as well. */
+    struct cg_error ignored;
+    bool compacted = cg_dead_letters_compact(letters, &ignored);
+    (void)compacted;
+    return true;
 }
 
 void cg_dead_letters_close(struct cg_dead_letters *letters)
 {
     cg_dead_letters_reopen(letters);
     cg_buf_fini(&letters->line);
+    pthread_mutex_destroy(&letters->mutex);
 }
 
 void cg_dead_letters_reopen(struct cg_dead_letters *letters)
 {
+    pthread_mutex_lock(&letters->mutex);
     if (letters->fd >= 0) {
         (void)close(cg_steal_fd(&letters->fd));
     }
+    pthread_mutex_unlock(&letters->mutex);
 }
 
-static bool write_line(int fd, struct cg_bytes line, struct cg_error *err)
+/* --- taking out what is done with --- */
+
+bool cg_dead_letters_compact(struct cg_dead_letters *letters, struct cg_error *err)
 {
-    return cg_file_write_all(fd, line, err) &&
-           (fdatasync(fd) == 0 || cg_error_errno(err, errno, "sync"));
+    pthread_mutex_lock(&letters->mutex);
+    bool good =
+        letters->fd < 0 || letters->dead_bytes == 0 || cg_dead_letters_compact_locked(letters, err);
+    pthread_mutex_unlock(&letters->mutex);
+    return good;
 }
 
-bool cg_dead_letters_keep(struct cg_dead_letters *letters, const struct cg_event *event,
-                          const struct cg_verdict *verdict, uint64_t realtime_ns,
-                          struct cg_error *err)
+/* --- keeping --- */
+
+/* Writes all lines behind the end, which stays where it is. */
+static enum cg_keep write_lines(struct cg_dead_letters *letters, const struct cg_batch *batch,
+                                enum cg_letter_reason reason, const struct cg_verdict *verdict,
+                                uint64_t realtime_ns, off_t *ret_end, struct cg_error *err)
 {
+    off_t end = letters->end;
+    if (lseek(letters->fd, end, SEEK_SET) != end) {
+        (void)cg_error_errno(err, errno, "seek");
+        return CG_KEEP_FAILED;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        struct cg_buf *line = &letters->line;
+        cg_buf_clear(line);
+        if (!cg_letter_write(line, letters->exporter, &batch->events[i], reason, verdict,
+                             realtime_ns)) {
+            (void)cg_error_set(err, "no memory for a line");
+            return CG_KEEP_FAILED;
+        }
+        end += (off_t)line->len;
+        if (letters->bytes_max > 0 && (uint64_t)end > letters->bytes_max) {
+            (void)cg_error_set(
+                err, "full: %llu letters have %llu of %llu bytes; replay or drop some",
+                (unsigned long long)letters->letters, (unsigned long long)letters->end,
+                (unsigned long long)letters->bytes_max);
+            return CG_KEEP_FULL;
+        }
+        if (!cg_file_write_all(letters->fd, cg_buf_bytes(line), err)) {
+            return CG_KEEP_FAILED;
+        }
+    }
+    *ret_end = end;
+    return CG_KEEP_DONE;
+}
+
+/* mutex held */
+static enum cg_keep keep(struct cg_dead_letters *letters, const struct cg_batch *batch,
+                         enum cg_letter_reason reason, const struct cg_verdict *verdict,
+                         uint64_t realtime_ns, struct cg_error *err)
+{
+    off_t end = 0;
+    enum cg_keep outcome = write_lines(letters, batch, reason, verdict, realtime_ns, &end, err);
+    if (outcome == CG_KEEP_DONE && fdatasync(letters->fd) != 0) {
+        (void)cg_error_errno(err, errno, "sync");
+        outcome = CG_KEEP_FAILED;
+    }
+    if (outcome == CG_KEEP_DONE) {
+        letters->end = end;
+        letters->bytes = (uint64_t)end;
+        letters->letters += batch->count;
+    } else if (ftruncate(letters->fd, letters->end) != 0) {
+        (void)close(cg_steal_fd(&letters->fd)); /* opening it again cuts off the unfinished line */
+    }
+    return outcome;
+}
+
+enum cg_keep cg_dead_letters_keep(struct cg_dead_letters *letters, const struct cg_batch *batch,
+                                  enum cg_letter_reason reason, const struct cg_verdict *verdict,
+                                  uint64_t realtime_ns, struct cg_error *err)
+{
+    if (letters->path == NULL) {
+        return CG_KEEP_DONE;
+    }
+    enum cg_keep outcome = CG_KEEP_FAILED;
+    pthread_mutex_lock(&letters->mutex);
+    if (ensure_open(letters, err)) {
+        outcome = keep(letters, batch, reason, verdict, realtime_ns, err);
+        if (outcome == CG_KEEP_FULL && letters->dead_bytes > 0) {
+            outcome = !cg_dead_letters_compact_locked(letters, err)
+                          ? CG_KEEP_FAILED
+                          : keep(letters, batch, reason, verdict, realtime_ns, err);
+        }
+        if (outcome != CG_KEEP_DONE) {
+            (void)cg_error_context(err, "dead letters %s", letters->path);
+        }
+    }
+    pthread_mutex_unlock(&letters->mutex);
+    return outcome;
+}
+
+/* --- changing a letter's state --- */
+
+/* mutex held; the caller syncs */
+static bool write_state(struct cg_dead_letters *letters, off_t offset, off_t len,
+                        enum cg_letter_state from, enum cg_letter_state to, struct cg_error *err)
+{
+    const char *name = cg_letter_state_name(to);
+    if (pwrite(letters->fd, name, CG_LETTER_STATE_LEN, offset + CG_LETTER_STATE_OFFSET) !=
+        CG_LETTER_STATE_LEN) {
+        return cg_error_errno(err, errno, "write");
+    }
+    letters->replaying += (to == CG_LETTER_REDO) - (uint64_t)(from == CG_LETTER_REDO);
+    if (cg_letter_is_live(from) && !cg_letter_is_live(to)) {
+        letters->letters--;
+        letters->dead_bytes += len;
+    }
+    return true;
+}
+
+static bool read_line(const struct cg_dead_letters *letters, off_t offset,
+                      enum cg_letter_state *ret_state, struct cg_error *err)
+{
+    char begin[CG_LETTER_STATE_OFFSET + CG_LETTER_STATE_LEN + CG_ID_BYTES_MAX];
+    struct cg_bytes id;
+    ssize_t got = pread(letters->fd, begin, sizeof(begin), offset);
+    if (got < 0 || !cg_letter_peek(cg_bytes(begin, (size_t)got), ret_state, &id)) {
+        return cg_error_errno(err, got < 0 ? errno : EIO, "read");
+    }
+    return true;
+}
+
+bool cg_dead_letters_settle(struct cg_dead_letters *letters, const struct cg_letters_taken *taken,
+                            size_t first, size_t count, enum cg_letter_state state,
+                            struct cg_error *err)
+{
+    bool good = true;
+    CG_ASSERT(first + count <= taken->count);
+    pthread_mutex_lock(&letters->mutex);
+    if (letters->fd < 0 || taken->generation != letters->generation) {
+        good = cg_error_set(err, "the file was replaced");
+    }
+    for (size_t i = first; good && i < first + count; i++) {
+        enum cg_letter_state now = CG_LETTER_KEPT;
+        good = read_line(letters, taken->places[i].offset, &now, err) &&
+               (now == CG_LETTER_GONE || write_state(letters, taken->places[i].offset,
+                                                     (off_t)taken->places[i].len, now, state, err));
+    }
+    if (good && fdatasync(letters->fd) != 0) {
+        good = cg_error_errno(err, errno, "sync");
+    }
+    pthread_mutex_unlock(&letters->mutex);
+    return good || cg_error_context(err, "dead letters %s", letters->path);
+}
+
+/* --- taking --- */
+
+/* mutex held */
+static bool take(struct cg_dead_letters *letters, size_t bytes_max, struct cg_letters_taken *taken,
+                 struct cg_error *err)
+{
+    cg_auto_letter_scan struct cg_letter_scan scan;
+    cg_letter_scan_init(&scan, letters->fd, taken->from, letters->end);
+    while (taken->count < taken->count_max) {
+        enum cg_letter_line line = cg_letter_scan_next(&scan, err);
+        if (line == CG_LETTER_LINE_FAILED) {
+            return false;
+        }
+        if (line == CG_LETTER_LINE_END) {
+            taken->from = letters->end;
+            return true;
+        }
+        bool wanted = line == CG_LETTER_LINE && scan.state == CG_LETTER_REDO;
+        if (wanted && taken->count > 0 && taken->text.len + (size_t)scan.len > bytes_max) {
+            return true;
+        }
+        if (wanted) {
+            if (!cg_buf_append(&taken->text, scan.line)) {
+                return cg_error_set(err, "no memory for letters");
+            }
+            taken->places[taken->count++] = (struct cg_letter_place){scan.offset, (size_t)scan.len};
+        }
+        taken->from = scan.offset + scan.len;
+    }
+    return true;
+}
+
+bool cg_dead_letters_take(struct cg_dead_letters *letters, size_t bytes_max,
+                          struct cg_letters_taken *taken, struct cg_error *err)
+{
+    taken->count = 0;
+    cg_buf_clear(&taken->text);
     if (letters->path == NULL) {
         return true;
     }
-    render(&letters->line, letters->exporter, event, verdict, realtime_ns);
-    if (letters->line.failed) {
-        return cg_error_set(err, "dead letters %s: no memory for a line", letters->path);
-    }
-    if (letters->fd < 0 && !open_file(letters, err)) {
-        return false;
-    }
-    struct stat before;
-    if (fstat(letters->fd, &before) != 0) {
-        return cg_error_errno(err, errno, "dead letters %s", letters->path);
-    }
-    if (!write_line(letters->fd, cg_buf_bytes(&letters->line), err)) {
-        if (ftruncate(letters->fd, before.st_size) != 0) {
-            cg_dead_letters_reopen(letters); /* which cuts off the unfinished line */
+    pthread_mutex_lock(&letters->mutex);
+    bool good = ensure_open(letters, err);
+    if (good) {
+        if (taken->generation != letters->generation) {
+            taken->from = 0;
         }
-        return cg_error_context(err, "dead letters %s", letters->path);
+        taken->generation = letters->generation;
+        good = take(letters, bytes_max, taken, err) ||
+               cg_error_context(err, "dead letters %s", letters->path);
     }
+    pthread_mutex_unlock(&letters->mutex);
+    if (!good) {
+        taken->count = 0;
+    }
+    return good;
+}
+
+/* --- marking --- */
+
+static int compare_ids(const void *a, const void *b)
+{
+    const struct cg_bytes *x = a;
+    const struct cg_bytes *y = b;
+    size_t len = x->len < y->len ? x->len : y->len;
+    int order = len == 0 ? 0 : memcmp(x->data, y->data, len);
+    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+void cg_letter_ids_sort(struct cg_letter_ids *ids)
+{
+    if (ids->count > 1) {
+        qsort(ids->items, ids->count, sizeof(ids->items[0]), compare_ids);
+    }
+}
+
+bool cg_letter_ids_have(const struct cg_letter_ids *ids, struct cg_bytes id)
+{
+    return ids->count == 0 ||
+           bsearch(&id, ids->items, ids->count, sizeof(ids->items[0]), compare_ids) != NULL;
+}
+
+/* mutex held */
+static bool mark(struct cg_dead_letters *letters, const struct cg_letter_ids *ids,
+                 enum cg_letter_state state, uint64_t *ret_marked, struct cg_error *err)
+{
+    cg_auto_letter_scan struct cg_letter_scan scan;
+    uint64_t marked = 0;
+    cg_letter_scan_init(&scan, letters->fd, 0, letters->end);
+    for (;;) {
+        enum cg_letter_line line = cg_letter_scan_next(&scan, err);
+        if (line == CG_LETTER_LINE_FAILED) {
+            return false;
+        }
+        if (line == CG_LETTER_LINE_END) {
+            break;
+        }
+        if (line != CG_LETTER_LINE || !cg_letter_is_live(scan.state) ||
+            !cg_letter_ids_have(ids, scan.id)) {
+            continue;
+        }
+        if (scan.state != state &&
+            !write_state(letters, scan.offset, scan.len, scan.state, state, err)) {
+            return false;
+        }
+        marked++;
+    }
+    if (fdatasync(letters->fd) != 0) {
+        return cg_error_errno(err, errno, "sync");
+    }
+    *ret_marked = marked;
     return true;
+}
+
+bool cg_dead_letters_mark(struct cg_dead_letters *letters, const struct cg_letter_ids *ids,
+                          enum cg_letter_state state, uint64_t *ret_marked, struct cg_error *err)
+{
+    CG_ASSERT(letters->path != NULL && (state == CG_LETTER_REDO || state == CG_LETTER_GONE));
+    pthread_mutex_lock(&letters->mutex);
+    bool good =
+        ensure_open(letters, err) && (mark(letters, ids, state, ret_marked, err) ||
+                                      cg_error_context(err, "dead letters %s", letters->path));
+    pthread_mutex_unlock(&letters->mutex);
+    return good;
 }

@@ -66,9 +66,13 @@ static void free_delivery(struct cg_delivery *delivery)
     if (delivery->reader != NULL) {
         cg_spool_reader_close(delivery->reader);
     }
+    cg_replay_fini(delivery);
     cg_dead_letters_close(&delivery->letters);
+    cg_selection_fini(&delivery->selection);
+    pthread_cond_destroy(&delivery->watch_wake);
     pthread_cond_destroy(&delivery->changed);
     pthread_mutex_destroy(&delivery->mutex);
+    free(delivery->letters_path);
     free(delivery);
 }
 
@@ -92,36 +96,163 @@ static struct cg_delivery *new_delivery(const struct cg_delivery_config *config,
     delivery->trouble = CG_DELIVERY_SENDING;
     delivery->log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
     delivery->log_limit.burst = LOG_BURST;
+    delivery->event_log_limit.period_ns = LOG_PERIOD_S * CG_NS_PER_S;
+    delivery->event_log_limit.burst = LOG_BURST;
     delivery->status = (struct cg_delivery_status){
         .name = config->name,
         .type = config->ops->type,
         .up = true,
     };
     init_plan(delivery);
+    cg_selection_init(&delivery->selection, config->filter);
 
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&delivery->mutex, NULL);
     pthread_cond_init(&delivery->changed, &attributes);
+    pthread_cond_init(&delivery->watch_wake, &attributes);
     pthread_condattr_destroy(&attributes);
     return delivery;
 }
 
 /* Signals are the main thread's; a broken pipe is an error of write, not a signal. */
-static int create_thread(struct cg_delivery *delivery)
+static int create_thread(struct cg_delivery *delivery, void *(*run)(void *), const char *prefix,
+                         pthread_t *ret_thread)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&delivery->thread, NULL, cg_worker_main, delivery);
+    int failure = pthread_create(ret_thread, NULL, run, delivery);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure == 0) {
         char name[16]; /* what pthread_setname_np takes */
-        (void)snprintf(name, sizeof(name), "to-%.12s", delivery->config.name);
-        (void)pthread_setname_np(delivery->thread, name);
+        (void)snprintf(name, sizeof(name), "%s-%.12s", prefix, delivery->config.name);
+        (void)pthread_setname_np(*ret_thread, name);
     }
     return failure;
+}
+
+/* --- the watchdog: a thread of its own, since the worker is what may hang --- */
+
+static void act_on_stall(struct cg_delivery *delivery, enum cg_watchdog_turn turn,
+                         const struct cg_spool_backlog *backlog)
+{
+    bool stalled = turn != CG_WATCHDOG_RECOVERED;
+    atomic_store(&delivery->stalled, stalled);
+    if (turn == CG_WATCHDOG_RECOVERED) {
+        CG_LOG(CG_LOG_INFO, "exporter_moving", CG_F_STR("exporter", delivery->config.name));
+        return;
+    }
+    if (turn == CG_WATCHDOG_STALLS) {
+        CG_LOG(CG_LOG_ERROR, "exporter_stalled", CG_F_STR("exporter", delivery->config.name),
+               CG_F_U64("watchdog_ms", delivery->config.watchdog_ns / CG_NS_PER_MS),
+               CG_F_U64("backlog_events", backlog->events));
+    }
+    const struct cg_exporter_ops *ops = delivery->config.ops;
+    pthread_mutex_lock(&delivery->mutex);
+    if (delivery->exporter != NULL) {
+        atomic_store(&delivery->rebuild, true);
+        if (ops->cancel != NULL) {
+            ops->cancel(delivery->exporter);
+        }
+    }
+    pthread_mutex_unlock(&delivery->mutex);
+    cg_spool_reader_interrupt(delivery->reader);
+}
+
+static void look(struct cg_delivery *delivery)
+{
+    struct cg_spool_backlog backlog;
+    cg_spool_reader_backlog(delivery->reader, &backlog);
+    const struct cg_watchdog_view view = {
+        .now_ns = cg_clock_monotonic(delivery->config.clock),
+        .progress_ns = atomic_load(&delivery->progress_ns),
+        .excused_until_ns = atomic_load(&delivery->excused_until_ns),
+        .backlog = backlog.events > 0,
+    };
+    enum cg_watchdog_turn turn = cg_watchdog_look(&delivery->watchdog, &view);
+    if (turn != CG_WATCHDOG_NOTHING) {
+        act_on_stall(delivery, turn, &backlog);
+    }
+}
+
+static void *watch(void *argument)
+{
+    struct cg_delivery *delivery = argument;
+    uint64_t interval_ns = cg_watchdog_interval_ns(&delivery->watchdog);
+    pthread_mutex_lock(&delivery->mutex);
+    while (!atomic_load(&delivery->stopping)) {
+        uint64_t until_ns = cg_clock_monotonic(&cg_clock_system) + interval_ns;
+        const struct timespec until = {
+            .tv_sec = (time_t)(until_ns / CG_NS_PER_S),
+            .tv_nsec = (long)(until_ns % CG_NS_PER_S),
+        };
+        if (pthread_cond_timedwait(&delivery->watch_wake, &delivery->mutex, &until) == ETIMEDOUT) {
+            pthread_mutex_unlock(&delivery->mutex);
+            look(delivery);
+            pthread_mutex_lock(&delivery->mutex);
+        }
+    }
+    pthread_mutex_unlock(&delivery->mutex);
+    return NULL;
+}
+
+static bool start_watching(struct cg_delivery *delivery, struct cg_error *err)
+{
+    if (delivery->config.watchdog_ns == 0) {
+        return true;
+    }
+    cg_watchdog_init(&delivery->watchdog, delivery->config.watchdog_ns,
+                     cg_clock_monotonic(delivery->config.clock));
+    int failure = create_thread(delivery, watch, "on", &delivery->watch_thread);
+    delivery->watch_started = failure == 0;
+    return failure == 0 || cg_error_errno(err, failure, "thread");
+}
+
+/* --- start and stop, continued --- */
+
+static bool start_worker(struct cg_delivery *delivery, struct cg_error *err)
+{
+    int failure = create_thread(delivery, cg_worker_main, "to", &delivery->thread);
+    if (failure != 0) {
+        return cg_error_errno(err, failure, "thread");
+    }
+    pthread_mutex_lock(&delivery->mutex);
+    while (!delivery->opened && !delivery->open_failed) {
+        pthread_cond_wait(&delivery->changed, &delivery->mutex);
+    }
+    pthread_mutex_unlock(&delivery->mutex);
+    if (delivery->open_failed) {
+        pthread_join(delivery->thread, NULL);
+        return cg_error_set(err, "%s", delivery->open_error.text);
+    }
+    return true;
+}
+
+/* Ends the threads, cancelling a request in progress. */
+static void stop_threads(struct cg_delivery *delivery)
+{
+    const struct cg_exporter_ops *ops = delivery->config.ops;
+    pthread_mutex_lock(&delivery->mutex);
+    atomic_store(&delivery->stopping, true);
+    if (ops->cancel != NULL && delivery->exporter != NULL) {
+        ops->cancel(delivery->exporter);
+    }
+    pthread_cond_signal(&delivery->watch_wake);
+    pthread_mutex_unlock(&delivery->mutex);
+    cg_spool_reader_interrupt(delivery->reader);
+    if (delivery->watch_started) {
+        pthread_join(delivery->watch_thread, NULL);
+    }
+    pthread_join(delivery->thread, NULL);
+}
+
+static bool copy_letters_path(struct cg_delivery *delivery, struct cg_error *err)
+{
+    const char *path = delivery->config.dead_letter_path;
+    delivery->letters_path = path == NULL ? NULL : strdup(path);
+    return path == NULL || delivery->letters_path != NULL || cg_error_set(err, "no memory");
 }
 
 bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool *spool,
@@ -132,22 +263,19 @@ bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool 
     if (delivery == NULL) {
         return cg_error_set(err, "exporter %s: no memory", config->name);
     }
-    if (!cg_dead_letters_open(&delivery->letters, config->dead_letter_path, config->name, err) ||
+    if (!copy_letters_path(delivery, err) ||
+        !cg_dead_letters_open(&delivery->letters, delivery->letters_path, config->name,
+                              config->dead_letter_bytes_max, err) ||
         !cg_spool_reader_open(spool, config->name, &delivery->reader, err)) {
         return cg_error_context(err, "exporter %s", config->name);
     }
-    int failure = create_thread(delivery);
-    if (failure != 0) {
-        return cg_error_errno(err, failure, "exporter %s: thread", config->name);
+    cg_replay_init(delivery);
+    if (!start_worker(delivery, err)) {
+        return cg_error_context(err, "exporter %s", config->name);
     }
-    pthread_mutex_lock(&delivery->mutex);
-    while (!delivery->opened && !delivery->open_failed) {
-        pthread_cond_wait(&delivery->changed, &delivery->mutex);
-    }
-    pthread_mutex_unlock(&delivery->mutex);
-    if (delivery->open_failed) {
-        pthread_join(delivery->thread, NULL);
-        return cg_error_set(err, "exporter %s: %s", config->name, delivery->open_error.text);
+    if (!start_watching(delivery, err)) {
+        stop_threads(delivery);
+        return cg_error_context(err, "exporter %s", config->name);
     }
     *ret_delivery = cg_steal_ptr(delivery);
     return true;
@@ -155,15 +283,7 @@ bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool 
 
 void cg_delivery_stop(struct cg_delivery *delivery)
 {
-    const struct cg_exporter_ops *ops = delivery->config.ops;
-    pthread_mutex_lock(&delivery->mutex);
-    atomic_store(&delivery->stopping, true);
-    if (ops->cancel != NULL && delivery->exporter != NULL) {
-        ops->cancel(delivery->exporter);
-    }
-    pthread_mutex_unlock(&delivery->mutex);
-    cg_spool_reader_interrupt(delivery->reader);
-    pthread_join(delivery->thread, NULL);
+    stop_threads(delivery);
     free_delivery(delivery);
 }
 
@@ -184,6 +304,17 @@ void cg_delivery_reopen(struct cg_delivery *delivery)
     }
     pthread_mutex_unlock(&delivery->mutex);
     atomic_store(&delivery->reopen, true);
+    cg_spool_reader_interrupt(delivery->reader);
+}
+
+struct cg_dead_letters *cg_delivery_dead_letters(struct cg_delivery *delivery)
+{
+    return delivery->letters.path == NULL ? NULL : &delivery->letters;
+}
+
+void cg_delivery_letters_marked(struct cg_delivery *delivery)
+{
+    atomic_store(&delivery->letters_marked, true);
     cg_spool_reader_interrupt(delivery->reader);
 }
 
@@ -224,6 +355,12 @@ void cg_delivery_status(struct cg_delivery *delivery, struct cg_delivery_status 
     }
     pthread_mutex_unlock(&delivery->mutex);
     ret_status->state = (enum cg_delivery_state)atomic_load(&delivery->state);
+    ret_status->stalled = atomic_load(&delivery->stalled);
+    ret_status->dead_letters.kept = delivery->letters.path != NULL;
+    ret_status->dead_letters.letters = atomic_load(&delivery->letters.letters);
+    ret_status->dead_letters.replaying = atomic_load(&delivery->letters.replaying);
+    ret_status->dead_letters.bytes = atomic_load(&delivery->letters.bytes);
+    ret_status->dead_letters.bytes_max = delivery->letters.bytes_max;
     cg_spool_reader_backlog(delivery->reader, &ret_status->backlog);
 }
 

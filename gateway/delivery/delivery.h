@@ -9,8 +9,10 @@
 
 #include "cellgate/exporter.h"
 #include "cellgate/metrics.h"
+#include "delivery/filter.h"
 #include "spool/spool.h"
 
+struct cg_dead_letters;
 struct cg_delivery; /* one exporter's worker */
 
 struct cg_delivery_config {
@@ -27,8 +29,14 @@ struct cg_delivery_config {
     uint64_t retry_after_max_ns;
     uint64_t suspect_after; /* the same suspicious answer to one batch, in a row */
 
-    const char *dead_letter_path; /* NULL: counted and logged only */
-    uint64_t jitter_seed;         /* tests set it; 0: from the kernel */
+    const struct cg_filter_rules *filter; /* checked; NULL: every event */
+
+    uint64_t max_age_ns;  /* an older event is set aside; 0: none is */
+    uint64_t watchdog_ns; /* a backlog for so long without an answer: rebuild; 0: never */
+
+    const char *dead_letter_path;   /* NULL: counted and logged only. Copied */
+    uint64_t dead_letter_bytes_max; /* 0: no limit */
+    uint64_t jitter_seed;           /* tests set it; 0: from the kernel */
     const struct cg_clock *clock;
 };
 
@@ -57,6 +65,17 @@ struct cg_delivery_status {
     enum cg_delivery_state state;
     bool up; /* the last request went well (true before the first) */
     uint64_t delivered_events, dead_lettered_events, rejected_events;
+    uint64_t filtered_events; /* passed without being sent: not for this exporter */
+    uint64_t expired_events;  /* of the dead-lettered ones: for their age */
+    uint64_t replayed_events; /* dead letters that were delivered after all */
+    uint64_t rebuilds;        /* of the exporter, by the watchdog */
+    bool stalled;             /* no answer for longer than the watchdog allows */
+    struct {
+        bool kept;                 /* there is a store */
+        uint64_t letters;          /* in it */
+        uint64_t replaying;        /* of them: to be sent again */
+        uint64_t bytes, bytes_max; /* 0: no limit */
+    } dead_letters;
     uint64_t requests[CG_OUTCOME_COUNT];
     uint64_t retry_at_ns; /* monotonic; 0 when not waiting */
     char
@@ -80,6 +99,10 @@ void cg_delivery_stop(struct cg_delivery *delivery);
 
 /* Any thread. */
 void cg_delivery_reopen(struct cg_delivery *delivery);
+/* Its store of dead letters, for what any thread may do; NULL: none is kept. After marking some,
+ * tell the worker. */
+struct cg_dead_letters *cg_delivery_dead_letters(struct cg_delivery *delivery);
+void cg_delivery_letters_marked(struct cg_delivery *delivery);
 void cg_delivery_status(struct cg_delivery *delivery, struct cg_delivery_status *ret_status);
 const struct cg_histogram *cg_delivery_durations(const struct cg_delivery *delivery);
 

@@ -38,6 +38,9 @@ void cg_plan_window(const struct cg_plan *plan, uint64_t *ret_events, uint64_t *
 {
     *ret_events = plan->limits.batch_events;
     *ret_bytes = plan->bytes_limit;
+    if (plan->phase == CG_PLAN_PLAIN && plan->ramp > 0) {
+        *ret_events = smaller(*ret_events, plan->ramp);
+    }
     if (plan->phase == CG_PLAN_PROBING) {
         *ret_events = larger(*ret_events, CG_PLAN_WINDOW_EVENTS);
         *ret_bytes =
@@ -123,11 +126,12 @@ struct cg_plan_next cg_plan_next(struct cg_plan *plan, const struct cg_batch *wi
     }
     if (plan->phase == CG_PLAN_BISECTING) {
         count = smaller(count, plan->suspects > 1 ? plan->suspects / 2 : 1);
+    } else if (plan->repeats > 0) {
+        count = smaller(count, plan->count); /* the slice that is under suspicion */
+    } else if (plan->ramp > 0) {
+        count = smaller(count, plan->ramp);
     }
-    if (plan->ahead != 0) {
-        count = smaller(count, (uint64_t)__builtin_ctzll(plan->ahead));
-    }
-    return send_from_head(plan, window, count);
+    return send_from_head(plan, window, cg_plan_undelivered(plan, count));
 }
 
 /* --- what an answer means --- */
@@ -144,8 +148,8 @@ struct cg_plan_step cg_plan_pause(struct cg_plan *plan, enum cg_plan_wait wait)
                                  .delay_ns = cg_backoff_next(schedule, &plan->jitter)};
 }
 
-/* A wait after which the next slice is chosen anew; the destination's own word on its length wins.
- */
+/* The destination failed: a wait after which the next slice is chosen anew. Its own word on the
+ * length wins. */
 static struct cg_plan_step wait_for(struct cg_plan *plan, enum cg_plan_wait wait,
                                     uint64_t retry_after_ns)
 {
@@ -154,11 +158,14 @@ static struct cg_plan_step wait_for(struct cg_plan *plan, enum cg_plan_wait wait
         step.delay_ns = smaller(retry_after_ns, plan->limits.retry_after_max_ns);
     }
     plan->head_next = true;
+    if (++plan->failures >= CG_PLAN_OUTAGE_FAILURES) {
+        plan->ramp = CG_PLAN_HALF_OPEN_EVENTS;
+    }
     return step;
 }
 
-/* The destination is in trouble, whatever it was sent: nothing changes, so the same slice comes
- * out of the same window again. */
+/* The destination is in trouble, whatever it was sent: the same events come out again, fewer of
+ * them once it is an outage. */
 static struct cg_plan_step wait_out_trouble(struct cg_plan *plan, enum cg_plan_wait wait,
                                             uint64_t retry_after_ns)
 {
@@ -171,8 +178,20 @@ static void begin_trouble(struct cg_plan *plan)
 {
     if (plan->trouble == 0) {
         plan->trouble = plan->count;
-        plan->convictions = 0;
         plan->bytes_before = plan->bytes_limit;
+        plan->suspicion = false;
+    }
+}
+
+/* The slice is under suspicion. What was accepted before that says nothing about it, even where a
+ * batch was being split for its size already: a destination that turns against everything then
+ * must show itself healthy first. */
+static void begin_suspicion(struct cg_plan *plan)
+{
+    begin_trouble(plan);
+    if (!plan->suspicion) {
+        plan->suspicion = true;
+        plan->convictions = 0;
     }
 }
 
@@ -220,10 +239,22 @@ static void learn_passed(struct cg_plan *plan)
     }
 }
 
+static void learn_recovered(struct cg_plan *plan)
+{
+    plan->failures = 0;
+    if (plan->ramp > 0 && plan->count >= plan->ramp) {
+        plan->ramp *= 2;
+        if (plan->ramp >= plan->limits.batch_events) {
+            plan->ramp = 0;
+        }
+    }
+}
+
 static struct cg_plan_step judge_delivered(struct cg_plan *plan)
 {
     cg_backoff_reset(&plan->backoff);
     cg_backoff_reset(&plan->hold);
+    learn_recovered(plan);
     plan->repeats = 0;
     plan->convictions = CG_PLAN_CONVICTIONS_MAX;
     if (plan->offset > 0) {
@@ -275,7 +306,7 @@ static struct cg_plan_step probe_failed(struct cg_plan *plan, const struct cg_ve
 static struct cg_plan_step judge_refused(struct cg_plan *plan, const struct cg_verdict *verdict)
 {
     plan->repeats = 0;
-    begin_trouble(plan);
+    begin_suspicion(plan);
     if (plan->count > 1) {
         begin_bisecting(plan, plan->count);
         return go_on();
@@ -315,7 +346,7 @@ static struct cg_plan_step judge_suspicious(struct cg_plan *plan, const struct c
     if (!narrowing && plan->repeats < plan->limits.suspect_after) {
         return wait_for(plan, CG_PLAN_BACKOFF, verdict->retry_after_ns);
     }
-    begin_trouble(plan);
+    begin_suspicion(plan);
     if (plan->count > 1) {
         begin_bisecting(plan, plan->count);
     } else {
@@ -357,4 +388,29 @@ struct cg_plan_step cg_plan_starved(struct cg_plan *plan)
     struct cg_plan_step step = wait_for(plan, plan->doubtful ? CG_PLAN_BACKOFF : CG_PLAN_HOLD, 0);
     step.until_more = plan->alone;
     return step;
+}
+
+/* --- what happens to the head without the destination --- */
+
+uint64_t cg_plan_undelivered(const struct cg_plan *plan, uint64_t count)
+{
+    return plan->ahead == 0 ? count : smaller(count, (uint64_t)__builtin_ctzll(plan->ahead));
+}
+
+void cg_plan_give_up(struct cg_plan *plan, uint64_t count)
+{
+    CG_ASSERT(count == cg_plan_undelivered(plan, count));
+    plan->repeats = 0;
+    pass_head(plan, count);
+}
+
+void cg_plan_lost_place(struct cg_plan *plan)
+{
+    plan->phase = CG_PLAN_PLAIN;
+    plan->repeats = 0;
+    plan->trouble = 0;
+    plan->suspects = 0;
+    plan->ahead = 0;
+    plan->vouched = false;
+    plan->alone = false;
 }

@@ -23,9 +23,13 @@
  * `suspect_after` of them in a row, and convicts a single event only if it fails as many times
  * alone, a neighbour is accepted, and it then fails once more: an outage convicts nobody.
  *
- * Pure: no I/O, no clock, no log; the jitter is seeded. One thread at a time. What may come between
- * verdict and slice later (a small first batch after an outage, a slow start) belongs to
- * cg_plan_next; what may end an event's life (an age limit) is a step like a dead letter.
+ * An outage (CG_PLAN_OUTAGE_FAILURES waits in a row) leaves the way half open: what is tried then
+ * is a small batch from the head, and once the destination takes it the batches double until they
+ * are as large as before (slow start). A destination that comes back is not met with all at once,
+ * and one that is too slow for a full batch gets smaller ones. A slice under suspicion stays as it
+ * is.
+ *
+ * Pure: no I/O, no clock, no log; the jitter is seeded. One thread at a time.
  */
 #ifndef CELLGATE_PLAN_H
 #define CELLGATE_PLAN_H
@@ -37,6 +41,8 @@ enum {
     CG_PLAN_WINDOW_EVENTS = 64,  /* as far as probing looks: the bits of the map */
     CG_PLAN_PROBES_A_ROUND = 8,  /* refused neighbours before it holds */
     CG_PLAN_CONVICTIONS_MAX = 8, /* on the strength of one acceptance */
+    CG_PLAN_OUTAGE_FAILURES = 2, /* in a row; a single one may be the network's hiccup */
+    CG_PLAN_HALF_OPEN_EVENTS = 8,
 };
 
 struct cg_plan_limits {
@@ -61,11 +67,15 @@ struct cg_plan {
     uint64_t offset, count, bytes;
     uint64_t repeats; /* suspicious answers to it in a row */
 
+    uint64_t failures; /* waits since the destination last accepted anything */
+    uint64_t ramp;     /* half open and slow start: events a slice may have; 0: no limit */
+
     /* Trouble: it begins with a slice that is refused or too large, and is over when the events of
      * that slice are all done with. */
     uint64_t trouble;      /* those left of them, from the head; 0: none */
     uint64_t suspects;     /* bisecting: so many from the head hold a culprit */
-    uint64_t convictions;  /* left on the strength of what was accepted since it began */
+    bool suspicion;        /* it is about more than size */
+    uint64_t convictions;  /* left on the strength of what was accepted since that began */
     uint64_t bytes_before; /* bytes_limit when it began */
     uint64_t ahead;        /* bit k: the event at offset k is delivered already */
 
@@ -117,6 +127,14 @@ struct cg_plan_next cg_plan_next(struct cg_plan *plan, const struct cg_batch *wi
 struct cg_plan_step cg_plan_judge(struct cg_plan *plan, const struct cg_verdict *verdict);
 /* MORE was asked for twice: there is no larger window to be had. */
 struct cg_plan_step cg_plan_starved(struct cg_plan *plan);
+/* How many of `count` events from the head, at most, the destination does not have yet. */
+uint64_t cg_plan_undelivered(const struct cg_plan *plan, uint64_t count);
+/* `count` undelivered events at the head are given up for a reason that is not the destination's
+ * (their age): the plan counts them as acknowledged. */
+void cg_plan_give_up(struct cg_plan *plan, uint64_t count);
+/* The head is not the event it was: the spool gave up what was there. What was known of the events
+ * behind it is forgotten, so that none is taken for delivered that is not. */
+void cg_plan_lost_place(struct cg_plan *plan);
 /* Something on our side failed (a disk): how long to wait before trying that again. */
 struct cg_plan_step cg_plan_pause(struct cg_plan *plan, enum cg_plan_wait wait);
 

@@ -4,8 +4,10 @@
 #include "cellgate/limits.h"
 #include "event/json_write.h"
 #include "http/arguments.h"
+#include "http/dead_letters_page.h"
 #include "http/registration_body.h"
 #include "http/server.h"
+#include "http/tap_page.h"
 
 #include <grp.h>
 #include <limits.h>
@@ -30,6 +32,7 @@ struct cg_control {
 };
 
 static const char flush_path[] = "/v1/flush";
+static const char tap_path[] = "/v1/tap";
 
 static bool is(const char *a, const char *b)
 {
@@ -280,6 +283,19 @@ static void delete_cell(const struct cg_control *control, const char *cell_id,
     }
 }
 
+/* --- /v1/dead-letters --- */
+
+static void dead_letters(const struct cg_control *control, const struct cg_http_request *request,
+                         struct cg_http_answer *answer)
+{
+    if (is(request->method, MHD_HTTP_METHOD_POST) &&
+        !is_json(cg_http_header(request, MHD_HTTP_HEADER_CONTENT_TYPE))) {
+        cg_http_problem(answer, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a body is application/json");
+        return;
+    }
+    cg_dead_letters_page(control->view, request, answer);
+}
+
 /* --- the listener --- */
 
 static bool defers(void *context, const struct cg_http_request *request)
@@ -287,6 +303,9 @@ static bool defers(void *context, const struct cg_http_request *request)
     (void)context;
     if (is(request->path, flush_path)) {
         return is(request->method, MHD_HTTP_METHOD_POST);
+    }
+    if (cg_dead_letters_page_has(request->path)) {
+        return true; /* it reads files */
     }
     return cg_public_cell_id(request->path) != NULL &&
            (is(request->method, MHD_HTTP_METHOD_PUT) ||
@@ -298,7 +317,9 @@ static void work(void *context, const struct cg_http_request *request,
 {
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
-    if (cell_id == NULL) {
+    if (cg_dead_letters_page_has(request->path)) {
+        dead_letters(control, request, answer);
+    } else if (cell_id == NULL) {
         flush(control, request, answer);
     } else if (is(request->method, MHD_HTTP_METHOD_PUT)) {
         put_cell(control, cell_id, request, answer);
@@ -314,6 +335,10 @@ static void handle(void *context, const struct cg_http_request *request,
     if (is(request->path, flush_path)) {
         cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "flushing is asked for with POST");
         answer->allow = "POST";
+        return;
+    }
+    if (is(request->path, tap_path)) {
+        cg_tap_page(control->view, request, answer);
         return;
     }
     cg_public_answer(control->view, request, answer);

@@ -3,8 +3,8 @@
  *
  * It serves what the public listener serves, and beside that PUT and DELETE of /v1/cells/{id} and
  * POST /v1/flush. These run on a few threads of their own (server.h, "deferred"), so that /livez
- * never waits for a disk or a guest; who waits for exporters waits on no thread at all. Who may
- * connect is a matter of the socket's mode and group.
+ * never waits for a disk or a guest; who waits for exporters waits on no thread at all. GET /v1/tap
+ * is a stream (tap_page.h). Who may connect is a matter of the socket's mode and group.
  */
 #ifndef CELLGATE_HTTP_CONTROL_H
 #define CELLGATE_HTTP_CONTROL_H

@@ -33,7 +33,8 @@ static bool is_ready(const struct cg_gateway_view *view, const struct cg_spool_s
 
 static bool in_trouble(const struct cg_delivery_status *exporter)
 {
-    return exporter->state == CG_DELIVERY_BACKOFF || exporter->state == CG_DELIVERY_HOLDING;
+    return exporter->stalled || exporter->state == CG_DELIVERY_BACKOFF ||
+           exporter->state == CG_DELIVERY_HOLDING;
 }
 
 void cg_health_live(const struct cg_gateway_view *view, struct cg_http_answer *answer)
@@ -59,8 +60,8 @@ static void exporter_line(const struct cg_delivery_status *exporter, struct cg_b
     char error[2 * CG_VERDICT_DETAIL_MAX];
     (void)cg_text_escape(cg_bytes_str(exporter->last_error), error, sizeof(error));
     char words[sizeof(error) + 128];
-    (void)snprintf(words, sizeof(words), "%s, %llu events wait: %s",
-                   cg_delivery_state_name(exporter->state),
+    (void)snprintf(words, sizeof(words), "%s%s, %llu events wait: %s",
+                   exporter->stalled ? "stalled, " : "", cg_delivery_state_name(exporter->state),
                    (unsigned long long)exporter->backlog.events, error);
     check_line(out, '?', name, words);
 }
@@ -171,6 +172,8 @@ static cJSON *exporter_report(const struct cg_delivery_status *status)
     add_count(object, "delivered_events", status->delivered_events);
     add_count(object, "dead_lettered_events", status->dead_lettered_events);
     add_count(object, "rejected_events", status->rejected_events);
+    add_count(object, "filtered_events", status->filtered_events);
+    (void)cJSON_AddBoolToObject(object, "stalled", status->stalled);
     add_count(object, "backlog_events", status->backlog.events);
     add_count(object, "backlog_bytes", status->backlog.bytes);
     add_time(object, "oldest_event_time", status->backlog.oldest_received_ns);
@@ -208,6 +211,20 @@ static void answer_json(cJSON *report, struct cg_http_answer *answer)
     cJSON_free(text);
 }
 
+/* null where none is kept. */
+static void add_dead_letters(cJSON *object, const struct cg_delivery_status *status)
+{
+    if (!status->dead_letters.kept) {
+        (void)cJSON_AddNullToObject(object, "dead_letters");
+        return;
+    }
+    cJSON *letters = cJSON_AddObjectToObject(object, "dead_letters");
+    add_count(letters, "letters", status->dead_letters.letters);
+    add_count(letters, "replaying", status->dead_letters.replaying);
+    add_count(letters, "bytes", status->dead_letters.bytes);
+    add_count(letters, "bytes_max", status->dead_letters.bytes_max);
+}
+
 /* More than the health report has: what the exporter has been answered, and when it tries again. */
 static cJSON *exporter_details(const struct cg_gateway_view *view,
                                const struct cg_delivery_status *status)
@@ -217,6 +234,10 @@ static cJSON *exporter_details(const struct cg_gateway_view *view,
     for (unsigned outcome = 0; outcome < CG_OUTCOME_COUNT; outcome++) {
         add_count(requests, cg_outcome_name((enum cg_outcome)outcome), status->requests[outcome]);
     }
+    add_count(object, "expired_events", status->expired_events);
+    add_count(object, "replayed_events", status->replayed_events);
+    add_count(object, "rebuilds", status->rebuilds);
+    add_dead_letters(object, status);
     uint64_t now_ns = cg_clock_monotonic(view->clock);
     if (status->retry_at_ns == 0) {
         (void)cJSON_AddNullToObject(object, "retry_in_ms");

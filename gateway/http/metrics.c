@@ -144,7 +144,17 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
         {CG_FAMILY_exporter_backlog_bytes, offsetof(struct cg_delivery_status, backlog.bytes)},
         {CG_FAMILY_exporter_dead_lettered_events,
          offsetof(struct cg_delivery_status, dead_lettered_events)},
+        {CG_FAMILY_exporter_expired_events, offsetof(struct cg_delivery_status, expired_events)},
+        {CG_FAMILY_exporter_dead_letters,
+         offsetof(struct cg_delivery_status, dead_letters.letters)},
+        {CG_FAMILY_exporter_dead_letter_bytes,
+         offsetof(struct cg_delivery_status, dead_letters.bytes)},
+        {CG_FAMILY_exporter_replaying_events,
+         offsetof(struct cg_delivery_status, dead_letters.replaying)},
+        {CG_FAMILY_exporter_replayed_events, offsetof(struct cg_delivery_status, replayed_events)},
+        {CG_FAMILY_exporter_rebuilds, offsetof(struct cg_delivery_status, rebuilds)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
+        {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };
     for (size_t t = 0; t < sizeof(table) / sizeof(table[0]); t++) {
         family(out, table[t].family);
@@ -200,6 +210,10 @@ static void exporters(const struct cg_gateway_view *view, struct cg_buf *out)
     family(out, CG_FAMILY_exporter_up);
     for (size_t i = 0; i < count; i++) {
         sample_u64(out, CG_FAMILY_exporter_up, rows[i].label, rows[i].status.up ? 1 : 0);
+    }
+    family(out, CG_FAMILY_exporter_stalled);
+    for (size_t i = 0; i < count; i++) {
+        sample_u64(out, CG_FAMILY_exporter_stalled, rows[i].label, rows[i].status.stalled ? 1 : 0);
     }
     family(out, CG_FAMILY_exporter_request_duration);
     for (size_t i = 0; i < count; i++) {

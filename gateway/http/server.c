@@ -17,7 +17,8 @@ enum {
     CONNECTION_MEMORY_BYTES = 16 << 10,
     CONNECTIONS_CLOSING_MAX = 128, /* above the limit, on their way out */
     ANSWER_BYTES_MAX = 64 << 20,   /* 1,000 cells with all their labels make a few MiB */
-    WAIT_ROUND_MS = 10,            /* how often answers that wait are looked at */
+    WAIT_ROUND_MS = 10,            /* how often answers that wait, and streams, are looked at */
+    STREAMS_STOP_MS = 1000,        /* for the clients of streams to take the end of them */
 };
 
 /* A request that is deferred: from its head until its answer is on its way. */
@@ -46,6 +47,8 @@ struct cg_http_server {
     struct exchange *worked; /* under the lock; the rest is the thread's own */
     struct exchange *waiting;
     size_t deferred; /* exchanges whose connection is suspended */
+    struct cg_http_streams streams;
+    uint64_t streams_end_ns; /* once stopping: when those that are left are cut; 0: not stopping */
 };
 
 /* --- one request --- */
@@ -99,19 +102,52 @@ static void count_answer(unsigned status)
                   1);
 }
 
-static enum MHD_Result queue_answer(struct MHD_Connection *connection,
+static struct cg_http_peer *peer_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info == NULL ? NULL : info->socket_context;
+}
+
+static struct MHD_Response *respond_with_body(struct cg_http_answer *answer)
+{
+    char *body = cg_steal_ptr(answer->body.data);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(answer->body.len, body, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL) {
+        free(body);
+    }
+    return response;
+}
+
+/* A stream has all time, and its connection ends with it. */
+static struct MHD_Response *respond_with_stream(struct cg_http_server *server,
+                                                struct MHD_Connection *connection,
+                                                const struct cg_http_stream *stream)
+{
+    struct MHD_Response *response = cg_http_stream_respond(&server->streams, connection, stream);
+    struct cg_http_peer *peer = peer_of(connection);
+    if (response != NULL) {
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+        if (peer != NULL) {
+            cg_http_clients_request_working(peer);
+        }
+    }
+    return response;
+}
+
+static enum MHD_Result queue_answer(struct cg_http_server *server,
+                                    struct MHD_Connection *connection,
                                     struct cg_http_answer *answer)
 {
     if (answer->body.failed) {
         cg_http_problem(answer, MHD_HTTP_INTERNAL_SERVER_ERROR, "the answer does not fit memory");
     }
     count_answer(answer->status);
-    char *body = cg_steal_ptr(answer->body.data);
-    size_t len = answer->body.len;
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *response = answer->stream.read != NULL
+                                        ? respond_with_stream(server, connection, &answer->stream)
+                                        : respond_with_body(answer);
     if (response == NULL) {
-        free(body);
         return MHD_NO;
     }
     (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
@@ -142,7 +178,7 @@ static enum MHD_Result answer_at_once(struct cg_http_server *server,
     struct cg_http_answer answer;
     init_answer(&answer);
     handler(server, request, &answer);
-    enum MHD_Result queued = queue_answer(request->native, &answer);
+    enum MHD_Result queued = queue_answer(server, request->native, &answer);
     cg_buf_fini(&answer.body);
     return queued;
 }
@@ -228,13 +264,6 @@ static enum MHD_Result defer(struct cg_http_server *server, const struct cg_http
     return MHD_YES;
 }
 
-static struct cg_http_peer *peer_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info == NULL ? NULL : info->socket_context;
-}
-
 /* The request is whole: its connection sleeps until a thread has worked on it. */
 static enum MHD_Result begin_work(struct exchange *exchange)
 {
@@ -260,7 +289,7 @@ static enum MHD_Result go_on(struct exchange *exchange, const char *upload_data,
                              size_t *upload_data_size)
 {
     if (exchange->state == EXCHANGE_ANSWERED) {
-        return queue_answer(exchange->connection, &exchange->answer);
+        return queue_answer(exchange->server, exchange->connection, &exchange->answer);
     }
     if (*upload_data_size == 0) {
         return begin_work(exchange);
@@ -288,7 +317,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     struct cg_http_answer refusal;
     init_answer(&refusal);
     bool admitted = admit(server, &request, version, &refusal);
-    enum MHD_Result queued = admitted ? MHD_YES : queue_answer(connection, &refusal);
+    enum MHD_Result queued = admitted ? MHD_YES : queue_answer(server, connection, &refusal);
     cg_buf_fini(&refusal.body);
     if (!admitted) {
         return queued;
@@ -419,7 +448,9 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 static int poll_timeout_ms(const struct cg_http_server *server)
 {
     MHD_UNSIGNED_LONG_LONG wanted_ms = 0;
-    uint64_t wait_ms = server->waiting == NULL ? INT32_MAX : WAIT_ROUND_MS;
+    bool rounds = server->waiting != NULL || server->streams_end_ns != 0 ||
+                  cg_http_streams_sleep(&server->streams);
+    uint64_t wait_ms = rounds ? WAIT_ROUND_MS : INT32_MAX;
     if (MHD_get_timeout(server->daemon, &wanted_ms) == MHD_YES && wanted_ms < wait_ms) {
         wait_ms = wanted_ms;
     }
@@ -432,6 +463,21 @@ static int poll_timeout_ms(const struct cg_http_server *server)
     return (int)wait_ms;
 }
 
+/* Whether the thread has to go on. A suspended connection cannot be ended: each is answered before.
+ * Streams are ended, and cut if their client does not take that. */
+static bool has_work(struct cg_http_server *server)
+{
+    if (!atomic_load(&server->stopping)) {
+        return true;
+    }
+    if (server->streams_end_ns == 0) {
+        server->streams.stopping = true;
+        server->streams_end_ns = now(server) + STREAMS_STOP_MS * CG_NS_PER_MS;
+    }
+    return server->deferred > 0 ||
+           (!cg_http_streams_empty(&server->streams) && now(server) < server->streams_end_ns);
+}
+
 static void *serve(void *context)
 {
     struct cg_http_server *server = context;
@@ -439,13 +485,13 @@ static void *serve(void *context)
         {.fd = server->epoll_fd, .events = POLLIN},
         {.fd = server->wake_fd, .events = POLLIN},
     };
-    /* A suspended connection cannot be ended: each is answered before the thread ends. */
-    while (!atomic_load(&server->stopping) || server->deferred > 0) {
+    while (has_work(server)) {
         (void)poll(fds, 2, poll_timeout_ms(server));
         eventfd_t wakes;
         (void)eventfd_read(server->wake_fd, &wakes);
         collect(server);
         look_at_waiting(server);
+        cg_http_streams_round(&server->streams);
         for (int fd; (fd = cg_http_clients_overdue(server->clients, now(server))) >= 0;) {
             evict(fd);
         }

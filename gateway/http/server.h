@@ -8,7 +8,7 @@
  * Requests that take time, or bring a body, are deferred where the listener allows it: their
  * connection is suspended, and they are answered by `work` on a thread of jobs.h. What then remains
  * to be waited for (exporters) is asked of `finished` on the server's thread again and again, so
- * that many may wait and no thread does.
+ * that many may wait and no thread does. An answer may also be a stream (stream.h).
  */
 #ifndef CELLGATE_HTTP_SERVER_H
 #define CELLGATE_HTTP_SERVER_H
@@ -19,6 +19,7 @@
 #include "http/clients.h"
 #include "http/jobs.h"
 #include "http/listen.h"
+#include "http/stream.h"
 
 struct cg_http_request {
     const char *method;   /* as sent: "GET" */
@@ -45,6 +46,8 @@ struct cg_http_answer {
     const char *allow;        /* for 405; NULL otherwise */
     struct cg_http_wait wait; /* set by `work` */
     struct cg_buf body;       /* made by the server, filled by the handler */
+    /* Set by a handler that did not fill the body; not by `work`. The server takes it over. */
+    struct cg_http_stream stream;
 };
 
 typedef void (*cg_http_handler)(void *context, const struct cg_http_request *request,

@@ -231,6 +231,18 @@ static void check_exporter_name(const struct checking *checking, size_t which,
     }
 }
 
+static void check_filter(const struct checking *checking, const struct cg_exporter_config *exporter,
+                         const struct cg_node *node, bool is_whole)
+{
+    struct cg_error err;
+    const struct cg_node *filter = cg_node_member(node, CG_BYTES("filter"));
+    if (is_whole && filter != NULL && !cg_filter_rules_check(&exporter->filter, &err)) {
+        char quoted[CG_ERROR_TEXT_MAX];
+        (void)cg_text_escape(cg_bytes_str(err.text), quoted, sizeof(quoted));
+        cg_problems_add(checking->problems, place_of_error(filter, &err), "filter.%s", quoted);
+    }
+}
+
 static void check_exporter(const struct checking *checking,
                            const struct cg_exporter_config *exporter, const struct cg_node *node,
                            bool own_is_whole)
@@ -242,7 +254,12 @@ static void check_exporter(const struct checking *checking,
         cg_problems_add(checking->problems, node->place,
                         "retry.hold_max: less than retry.hold_initial");
     }
+    if (exporter->max_age_ns != 0 && checking->config->state_dir == NULL) {
+        cg_problems_add(checking->problems, node->place,
+                        "retry.max_age: needs state_dir, where what is too old is set aside");
+    }
     struct cg_error err;
+    check_filter(checking, exporter, node, own_is_whole);
     if (own_is_whole && exporter->ops != NULL && exporter->ops->validate != NULL &&
         !exporter->ops->validate(exporter->own, &err)) {
         char quoted[CG_ERROR_TEXT_MAX];

@@ -13,6 +13,7 @@
 #include "cellgate/exporter.h"
 #include "cellgate/log.h"
 #include "cells/registry.h"
+#include "delivery/filter.h"
 #include "spool/spool.h"
 
 struct cg_exporter_config {
@@ -22,6 +23,10 @@ struct cg_exporter_config {
     uint64_t batch_events, batch_bytes, linger_ns;
     uint64_t backoff_initial_ns, backoff_max_ns, hold_initial_ns, hold_max_ns, retry_after_max_ns;
     uint64_t suspect_after;
+    struct cg_filter_rules filter;
+    uint64_t max_age_ns;  /* 0: none is too old */
+    uint64_t watchdog_ns; /* 0: none */
+    uint64_t dead_letter_bytes_max;
     void *own; /* ops->config_size bytes, filled by ops->options */
 };
 

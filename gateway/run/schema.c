@@ -405,6 +405,53 @@ static const struct cg_option retry_options[] = {
      .max = SUSPECT_AFTER_MAX,
      .fallback = "8",
      .help = "Answers like 500 in a row to one batch before an event in it is suspected."},
+    {.key = "max_age",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(max_age_ns),
+     .max = 366 * DURATION_DAY,
+     .fallback = "0",
+     .help = "An event that was received longer ago is not delivered any more but set aside as a "
+             "dead letter with the reason age; needs state_dir. 0: no event is too old."},
+    TABLE_END,
+};
+
+static const struct cg_option dead_letters_options[] = {
+    {.key = "max_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = EXPORTER(dead_letter_bytes_max),
+     .min = MIB,
+     .max = 64 * GIB,
+     .fallback = "64MiB",
+     .help = "What this exporter's dead letters may take; when they are full the exporter holds "
+             "until some are replayed or dropped."},
+    TABLE_END,
+};
+
+#define PATTERNS(name, words)                                                                      \
+    {                                                                                              \
+        .key = #name, .type = CG_OPTION_STRINGS, .offset = EXPORTER(filter.name),                  \
+        .max = CG_FILTER_PATTERNS_MAX, .help = words                                               \
+    }
+
+static const struct cg_option filter_options[] = {
+    {.key = "kinds",
+     .type = CG_OPTION_STRINGS,
+     .offset = EXPORTER(filter.kinds),
+     .max = CG_FILTER_PATTERNS_MAX,
+     .help =
+         "Only events of these kinds: guest (declared by a guest), gateway (the gateway's own), "
+         "probe (read by a host probe)."},
+    PATTERNS(types, "Only events whose type matches one of these: `*` is any text, `?` one "
+                    "character. A guest chooses the last word of its types; see kinds."),
+    PATTERNS(not_types, "No events whose type matches one of these."),
+    PATTERNS(cells, "Only events of cells whose id matches one of these."),
+    PATTERNS(not_cells, "No events of cells whose id matches one of these."),
+    {.key = "labels",
+     .type = CG_OPTION_PAIRS,
+     .offset = EXPORTER(filter.labels),
+     .max = CG_LABELS_MAX,
+     .help = "Only events whose cell was registered with all these labels, each value matching the "
+             "pattern; costs more than the others, since it reads the event."},
     TABLE_END,
 };
 
@@ -422,6 +469,21 @@ const struct cg_option cg_schema_exporter[] = {
      .help = "One of the types below."},
     {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
     {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
+    {.key = "dead_letters",
+     .type = CG_OPTION_SECTION,
+     .fields = dead_letters_options,
+     .help = "Events that could not be delivered, in state_dir."},
+    {.key = "watchdog",
+     .type = CG_OPTION_DURATION,
+     .offset = EXPORTER(watchdog_ns),
+     .max = DURATION_DAY,
+     .fallback = "5m",
+     .help = "A backlog for so long without an answer to any request is reported, and the "
+             "exporter's connection made anew. 0: never."},
+    {.key = "filter",
+     .type = CG_OPTION_SECTION,
+     .fields = filter_options,
+     .help = "Which events it is for; without it, all. Others count as passed."},
     TABLE_END,
 };
 

@@ -18,6 +18,7 @@
 #include "spool/segment.h"
 #include "spool/spool.h"
 #include "spool/tail.h"
+#include "spool/tap.h"
 
 #include <pthread.h>
 
@@ -110,6 +111,8 @@ struct cg_spool {
     size_t reader_count;
     struct cg_parked parked[CG_READERS_MAX];
     size_t parked_count;
+    struct cg_spool_tap *taps[CG_SPOOL_TAPS_MAX];
+    size_t tap_count;
     size_t writer_count;
     bool appending; /* there was a commit: all readers are open, and what they passed may go */
     uint64_t damage_counted_index; /* losses below it are in the metrics already */
@@ -168,6 +171,8 @@ static inline struct cg_segment *cg_spool_last_segment(const struct cg_spool *sp
 
 /* The least index that some reader, open or parked, still wants; next_index without readers. */
 uint64_t cg_spool_wanted_index(const struct cg_spool *spool);
+/* Gives up of the tail what neither readers nor taps want, and what taps may not hold (tap.c). */
+void cg_spool_trim_tail(struct cg_spool *spool);
 void cg_spool_note_failure(struct cg_spool *spool, const char *text);
 
 #endif

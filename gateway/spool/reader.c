@@ -529,7 +529,7 @@ void cg_spool_reader_ack(struct cg_spool_reader *reader, uint64_t count)
         reader->oldest_received_ns =
             all ? received_at(spool, &to, last_ns) : reader->events[reader->acked].meta.received_ns;
     }
-    cg_tail_trim(&spool->tail, cg_spool_wanted_index(spool));
+    cg_spool_trim_tail(spool);
     cg_committer_notice(spool);
     pthread_mutex_unlock(&spool->lock);
 }

@@ -158,7 +158,7 @@ bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_s
 
 void cg_spool_close(struct cg_spool *spool)
 {
-    CG_ASSERT(spool->reader_count == 0 && spool->writer_count == 0);
+    CG_ASSERT(spool->reader_count == 0 && spool->writer_count == 0 && spool->tap_count == 0);
     cg_committer_stop(spool);
     if (spool->current != NULL && spool->place.dir_fd >= 0) {
         /* Room that was taken ahead goes back. If it does not, the next start finds the end. */

@@ -112,6 +112,17 @@ const struct cg_extent *cg_tail_find(const struct cg_tail *tail, uint64_t index)
     return &tail->extents[slot(tail, low)];
 }
 
+const struct cg_extent *cg_tail_find_behind(const struct cg_tail *tail, uint64_t index)
+{
+    for (size_t i = 0; i < tail->count; i++) {
+        const struct cg_extent *extent = &tail->extents[slot(tail, i)];
+        if (extent->first_index > index) {
+            return extent;
+        }
+    }
+    return NULL;
+}
+
 void cg_tail_trim(struct cg_tail *tail, uint64_t index)
 {
     while (tail->count > 0 && tail->extents[tail->first].end_index <= index) {

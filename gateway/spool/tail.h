@@ -56,6 +56,8 @@ void cg_tail_block_put(struct cg_tail *tail, struct cg_block *block);
 void cg_tail_publish(struct cg_tail *tail, const struct cg_extent *extent);
 /* The extent that holds `index`, or NULL. Valid until the lock is released. */
 const struct cg_extent *cg_tail_find(const struct cg_tail *tail, uint64_t index);
+/* The oldest extent that begins behind `index`, or NULL; walks over them. Likewise. */
+const struct cg_extent *cg_tail_find_behind(const struct cg_tail *tail, uint64_t index);
 /* Forgets extents of events below `index`. */
 void cg_tail_trim(struct cg_tail *tail, uint64_t index);
 

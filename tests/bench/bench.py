@@ -111,12 +111,12 @@ def running(binary, config, cells=4, probes=None):
 
 
 @contextlib.contextmanager
-def sink(build, *arguments):
-    process = subprocess.Popen([build / "tests/bench/sink", *arguments], stdout=subprocess.PIPE,
-                               text=True)
+def sink(build, *arguments, program="sink", scheme="http"):
+    process = subprocess.Popen([build / "tests/bench" / program, *arguments],
+                               stdout=subprocess.PIPE, text=True)
     totals = {}
     try:
-        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/", totals
+        yield f"{scheme}://127.0.0.1:{json.loads(process.stdout.readline())['port']}/", totals
     finally:
         process.terminate()
         totals.update(json.loads(process.stdout.read()))
@@ -156,10 +156,40 @@ def bench_http(build, mode, total, **ingress):
         if mode != "off":
             config["signing"] = write_key(keys, mode)
         figures = pump(build, config, total)
+    check_events(totals, total)
+    figures["bytes"] = totals["body_bytes"] / totals["events"]
+    return figures
+
+
+def check_events(totals, total):
     # Each of 4 cells connects and closes twice, which are events too.
     expected = total + 8000 + 16
     if totals["events"] != expected:
         raise SystemExit(f"the sink counted {totals['events']} events of {expected}")
+
+
+def otlp_exporter(kind, url, **more):
+    return {"name": "sink", "type": kind, "url": url,
+            "batch": {"events": 512, "bytes": "1MiB", "linger": "20ms"}, **more}
+
+
+def bench_otlp_http(build, total, **more):
+    with sink(build, "--otlp") as (url, totals):
+        figures = pump(build, {"spool": {"dir": "@DIR@/spool"},
+                               "exporters": [otlp_exporter("otlp-http", url, **more)]}, total)
+    check_events(totals, total)
+    figures["bytes"] = totals["unpacked_bytes"] / totals["events"]
+    figures["ratio"] = totals["unpacked_bytes"] / totals["body_bytes"]
+    return figures
+
+
+def bench_otlp_grpc(build, total):
+    with tempfile.TemporaryDirectory(dir=BENCH_DIR) as directory:
+        certificate = str(pathlib.Path(directory) / "sink.pem")
+        with sink(build, certificate, program="grpc_sink", scheme="https") as (url, totals):
+            exporter = otlp_exporter("otlp-grpc", url, tls={"ca_file": certificate})
+            figures = pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [exporter]}, total)
+    check_events(totals, total)
     figures["bytes"] = totals["body_bytes"] / totals["events"]
     return figures
 
@@ -433,6 +463,19 @@ def measure(build, scale, only):
         floor = 2e9 / (before + behind)
         row("unsigned -> jsonl file", figures["per_cpu_s"], min(1_200_000, 0.6 * floor),
             note=f"floor {floor:,.0f}")
+    if wanted("otlp-http"):
+        figures = bench_otlp_http(build, count(2_000_000))
+        row("unsigned -> otlp-http protobuf", figures["per_cpu_s"], 600_000,
+            note=f"{figures['bytes']:.0f} B/event sent")
+        for method in ("gzip", "zstd"):
+            figures = bench_otlp_http(build, count(1_000_000), compression=method,
+                                      compression_level=1)
+            row(f"  the same, {method} level 1", figures["per_cpu_s"],
+                note=f"ratio {figures['ratio']:.1f}")
+    if wanted("otlp-grpc"):
+        figures = bench_otlp_grpc(build, count(2_000_000))
+        row("unsigned -> otlp-grpc over TLS", figures["per_cpu_s"], 450_000,
+            note=f"{figures['bytes']:.0f} B/event sent")
     if wanted("threads"):
         one = bench_http(build, "off", count(3_000_000), threads=1)["per_s"]
         two = bench_http(build, "off", count(3_000_000), threads=2)["per_s"]

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CELLGATE = os.environ["CELLGATE"]
@@ -22,10 +23,12 @@ def check_text(text, *arguments):
     return check("--config", "-", *arguments, text=text)
 
 
-@pytest.mark.parametrize("name, summary", [("cellgate.yaml", "ok: 1 cell, 2 exporters\n"),
-                                           ("quickstart.yaml", "ok: 3 cells, 1 exporter\n")])
+@pytest.mark.parametrize("name, summary", [("cellgate.yaml", "ok: 1 cell, {} exporters\n"),
+                                           ("quickstart.yaml", "ok: 3 cells, {} exporter\n")])
 def test_our_own_files_are_good(name, summary):
-    result = check("--config", ROOT / "config" / name)
+    path = ROOT / "config" / name
+    result = check("--config", path)
+    summary = summary.format(len(yaml.safe_load(path.read_text())["exporters"]))
     assert (result.returncode, result.stdout, result.stderr) == (0, summary, "")
 
 

@@ -29,6 +29,12 @@ def schema_of(method, path, status):
         return "problem"
     if page == "/v1/cells":
         return "cells"
+    if page == "/v1/dead-letters":
+        return "dead-letter-counts"
+    if page.startswith("/v1/dead-letters/"):
+        if method == "POST":
+            return "dead-letters-marked"
+        return "dead-letter" if page.count("/") == 4 else "dead-letters"
     if page.startswith("/v1/cells/"):
         return {"PUT": "registration", "DELETE": "run-totals"}.get(method, "cell")
     return {"/v1/exporters": "exporters", "/v1/flush": "flush"}.get(page)

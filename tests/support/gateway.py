@@ -18,7 +18,8 @@ import subprocess
 import tempfile
 import threading
 
-BINARY = os.environ.get("CELLGATE", "cellgate")
+# $CELLGATE_BINARY is the operator's word, $CELLGATE that of the build.
+BINARY = os.environ.get("CELLGATE_BINARY") or os.environ.get("CELLGATE", "cellgate")
 
 # What would otherwise make tests wait; a test may say otherwise.
 QUICK_RETRY = {"initial": "5ms", "max": "20ms", "hold_initial": "5ms", "hold_max": "20ms"}
@@ -36,7 +37,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Gateway:
-    def __init__(self, directory, *, exporters, cells=1, config=None, env=None, start=True):
+    def __init__(self, directory, *, exporters, cells=1, config=None, env=None, start=True, binary=BINARY):
         self.directory = pathlib.Path(directory)
         # Socket paths are short; test directories may not be.
         self._short = tempfile.TemporaryDirectory(prefix="cg-")
@@ -61,6 +62,7 @@ class Gateway:
         }
         self.config.update(config or {})
         self._env = {**os.environ, **(env or {})}
+        self._binary = binary
         self.process = None
         self.lines = []
         self._changed = threading.Condition()
@@ -79,12 +81,12 @@ class Gateway:
 
     # --- the process ---
 
-    def start(self, timeout=60):
+    def _launch(self):
         path = self.directory / "cellgate.json"
         path.write_text(json.dumps(self.config))
         self.lines = []
         self.process = subprocess.Popen(
-            [BINARY, "run", "--config", str(path)],
+            [self._binary, "run", "--config", str(path)],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=self._env,
@@ -93,6 +95,9 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
         self._reader.start()
+
+    def start(self, timeout=60):
+        self._launch()
         try:
             self.wait_log("event=ready", timeout)
             status, body = self.get("/readyz")
@@ -100,6 +105,17 @@ class Gateway:
         except BaseException:
             self.kill()
             raise
+
+    def try_start(self, timeout=60):
+        """(None, log) once it is ready, (exit status, log) if it ends before that."""
+        self._launch()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: any("event=ready" in line or line == "(end)" for line in self.lines), timeout
+            )
+        if self.lines[-1] != "(end)":
+            return None, self.log()
+        return self.process.wait(timeout), self.log()
 
     def _read_log(self, process):
         for line in process.stderr:

@@ -5,6 +5,7 @@
 #include "delivery/delivery.h"
 
 #include "cellgate/cleanup.h"
+#include "delivery/dead_letters.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -26,6 +27,7 @@ struct script {
     const enum cg_verdict_kind *kinds; /* one a call; DELIVERED behind the last */
     size_t kinds_count;
     uint64_t poison; /* index that is refused; UINT64_MAX: none */
+    int status;      /* of the refusals that `kinds` says */
     uint64_t rejected;
     bool refuse_open;
     bool gated; /* deliver waits to be cancelled */
@@ -33,6 +35,7 @@ struct script {
     struct call calls[CALLS_MAX];
     size_t calls_count;
     uint64_t opened, closed, reopened;
+    uint64_t refuse_opens; /* so many fail, behind the first */
     bool cancelled;
 };
 
@@ -49,8 +52,14 @@ static bool script_open(const void *config, const struct cg_exporter_env *env, v
 {
     struct script *script = *(struct script *const *)config;
     (void)env;
+    pthread_mutex_lock(&script->mutex);
+    bool refused = script->refuse_open || (script->opened > 0 && script->refuse_opens > 0);
+    script->refuse_opens -= script->opened > 0 && script->refuse_opens > 0;
     script->opened++;
-    if (script->refuse_open) {
+    script->cancelled = false;
+    pthread_cond_broadcast(&script->changed);
+    pthread_mutex_unlock(&script->mutex);
+    if (refused) {
         return cg_error_set(err, "no such certificate");
     }
     *ret_exporter = script;
@@ -86,6 +95,7 @@ static void script_deliver(void *exporter, const struct cg_batch *batch,
         ret_verdict->kind = CG_VERDICT_BACKOFF;
     } else if (number < script->kinds_count) {
         ret_verdict->kind = script->kinds[number];
+        ret_verdict->status = script->status;
     } else if (script->poison != UINT64_MAX && holds(batch, script->poison)) {
         ret_verdict->kind = CG_VERDICT_SUSPECT;
         ret_verdict->status = 422;
@@ -116,7 +126,9 @@ static void script_reopen(void *exporter)
 static void script_close(void *exporter)
 {
     struct script *script = exporter;
+    pthread_mutex_lock(&script->mutex);
     script->closed++;
+    pthread_mutex_unlock(&script->mutex);
 }
 
 static void wait_for_calls(struct script *script, size_t count)
@@ -200,20 +212,32 @@ static void teardown(void)
     ck_assert_int_eq(rmdir(directory), 0);
 }
 
-static void append(uint64_t count)
+static uint64_t received_ns = 1; /* of what is appended */
+
+static void append_of(enum cg_event_kind kind, uint64_t count)
 {
     static uint64_t sequence;
     struct cg_error err = {0};
     for (uint64_t i = 0; i < count; i++) {
         char *at = cg_spool_writer_begin(writer);
+        if (at == NULL) { /* the block is full */
+            ck_assert_int_eq(cg_spool_writer_commit(writer, &err), CG_APPEND_DONE);
+            at = cg_spool_writer_begin(writer);
+        }
         ck_assert_ptr_nonnull(at);
         sequence++;
         int len = snprintf(at, 100, "{\"id\":\"%08u\"}", (unsigned)sequence);
-        struct cg_event_meta meta = {.sequence = sequence, .kind = CG_EVENT_GUEST};
+        struct cg_event_meta meta = {
+            .sequence = sequence, .received_ns = received_ns, .kind = (uint8_t)kind};
         meta.text[CG_TEXT_ID] = (struct cg_event_span){7, 8};
         cg_spool_writer_end(writer, (size_t)len, &meta, run);
     }
     ck_assert_int_eq(cg_spool_writer_commit(writer, &err), CG_APPEND_DONE);
+}
+
+static void append(uint64_t count)
+{
+    append_of(CG_EVENT_GUEST, count);
 }
 
 static void start(void)
@@ -286,11 +310,13 @@ START_TEST(a_batch_is_repeated_until_it_is_taken)
     append(10);
     start();
     catch_up();
-    ck_assert_uint_eq(script.calls_count, 4);
+    static const uint64_t counts[] = {10, 10, 8, 8}; /* the third is half open */
+    ck_assert_uint_eq(script.calls_count, 5);
     for (size_t i = 0; i < 4; i++) {
         ck_assert_uint_eq(script.calls[i].first, script.calls[0].first);
-        ck_assert_uint_eq(script.calls[i].count, 10);
+        ck_assert_uint_eq(script.calls[i].count, counts[i]);
     }
+    ck_assert_uint_eq(script.calls[4].count, 2);
     struct cg_delivery_status status = status_now();
     ck_assert_uint_eq(status.requests[CG_OUTCOME_BACKOFF], 3);
     ck_assert_uint_eq(status.delivered_events, 10);
@@ -366,7 +392,6 @@ START_TEST(stop_at_any_moment_ends)
         }
         cg_delivery_stop(delivery);
         delivery = NULL;
-        script.cancelled = false;
     }
     ck_assert_uint_eq(script.opened, 200);
     ck_assert_uint_eq(script.closed, 200);
@@ -382,7 +407,7 @@ START_TEST(stop_cancels_a_request_and_acknowledges_nothing)
     cg_delivery_stop(delivery);
     ck_assert(script.cancelled);
 
-    script.gated = script.cancelled = false;
+    script.gated = false;
     start();
     catch_up();
     ck_assert_uint_eq(script.calls_count, 2);
@@ -525,6 +550,332 @@ START_TEST(a_dead_destination_does_not_delay_another)
 }
 END_TEST
 
+/* --- filters --- */
+
+static const char *const gateway_kind[] = {"gateway"};
+static const struct cg_filter_rules only_gateway = {.kinds = {gateway_kind, 1}};
+
+START_TEST(what_a_filter_holds_back_counts_as_passed)
+{
+    config.filter = &only_gateway;
+    append(7);
+    append_of(CG_EVENT_GATEWAY, 1);
+    append(5);
+    append_of(CG_EVENT_GATEWAY, 2);
+    append(3);
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 3);
+    ck_assert_uint_eq(status.filtered_events, 15);
+    ck_assert_uint_eq(status.backlog.events, 0);
+    ck_assert_uint_eq(script.calls_count, 1); /* one batch, though others stood between them */
+    ck_assert_uint_eq(script.calls[0].count, 3);
+    append(1000);
+    catch_up();
+    ck_assert_uint_eq(status_now().filtered_events, 1015);
+    ck_assert_uint_eq(script.calls_count, 1);
+}
+END_TEST
+
+START_TEST(a_selective_filter_still_makes_full_batches)
+{
+    enum { ROUNDS = 2000 };
+    config.filter = &only_gateway;
+    config.batch_events = 50;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        append(19);
+        append_of(CG_EVENT_GATEWAY, 1);
+    }
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, ROUNDS);
+    ck_assert_uint_eq(status.filtered_events, 19 * ROUNDS);
+    /* 2,000 events in batches of 50 are 40 requests; the first reading knows nothing yet. */
+    ck_assert_uint_le(script.calls_count, 44);
+}
+END_TEST
+
+START_TEST(what_a_filter_holds_back_does_not_wait_behind_a_dead_destination)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    config.filter = &only_gateway;
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    append(100); /* in front of what cannot be sent: done with */
+    append_of(CG_EVENT_GATEWAY, 1);
+    append(10); /* behind it: in order */
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    ck_assert_uint_eq(status_now().filtered_events, 100);
+    ck_assert_uint_eq(status_now().backlog.events, 11);
+    cg_delivery_reopen(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 1);
+    ck_assert_uint_eq(status_now().filtered_events, 110);
+}
+END_TEST
+
+START_TEST(poison_among_filtered_events_is_found)
+{
+    config.filter = &only_gateway;
+    config.dead_letter_path = letters_path;
+    uint64_t first = first_index();
+    for (unsigned i = 0; i < 100; i++) {
+        append(3);
+        append_of(CG_EVENT_GATEWAY, 1);
+    }
+    script.poison = first + 4 * 37 + 3;
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.delivered_events, 99);
+    ck_assert_uint_eq(status.dead_lettered_events, 1);
+    ck_assert_uint_eq(status.filtered_events, 300);
+}
+END_TEST
+
+START_TEST(flush_does_not_linger_for_filtered_events)
+{
+    config.filter = &only_gateway;
+    config.linger_ns = HOUR_S * CG_NS_PER_S;
+    start();
+    append(3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    append_of(CG_EVENT_GATEWAY, 2);
+    append(3);
+    cg_delivery_flush(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 2);
+    ck_assert_uint_eq(status_now().filtered_events, 6);
+}
+END_TEST
+
+/* --- dead letters that are sent again --- */
+
+static void set_poison(uint64_t index)
+{
+    pthread_mutex_lock(&script.mutex);
+    script.poison = index;
+    pthread_mutex_unlock(&script.mutex);
+}
+
+static void mark_all(enum cg_letter_state state)
+{
+    const struct cg_letter_ids all = {0};
+    struct cg_error err = {0};
+    uint64_t marked = 0;
+    ck_assert_msg(
+        cg_dead_letters_mark(cg_delivery_dead_letters(delivery), &all, state, &marked, &err), "%s",
+        err.text);
+    cg_delivery_letters_marked(delivery);
+}
+
+static void wait_for_letters(uint64_t letters)
+{
+    while (status_now().dead_letters.letters != letters ||
+           status_now().dead_letters.replaying != 0) {
+        sched_yield();
+    }
+}
+
+/* One letter, of the event with that index. */
+static uint64_t start_with_letter(void)
+{
+    config.dead_letter_path = letters_path;
+    uint64_t poison = first_index() + 7;
+    script.poison = poison;
+    append(20);
+    start();
+    catch_up();
+    ck_assert_uint_eq(status_now().dead_letters.letters, 1);
+    return poison;
+}
+
+START_TEST(a_letter_that_is_marked_is_sent_as_it_was_and_leaves)
+{
+    uint64_t poison = start_with_letter();
+    set_poison(UINT64_MAX);
+    size_t before = script.calls_count;
+    mark_all(CG_LETTER_REDO);
+    wait_for_letters(0);
+    while (status_now().dead_letters.bytes > 0) {
+        sched_yield();
+    }
+    ck_assert_uint_eq(script.calls_count, before + 1);
+    ck_assert_uint_eq(script.calls[before].first, poison);
+    ck_assert_uint_eq(script.calls[before].count, 1);
+    ck_assert_uint_eq(status_now().replayed_events, 1);
+    ck_assert_uint_eq(status_now().delivered_events, 19);
+}
+END_TEST
+
+START_TEST(a_letter_that_is_refused_again_stays_and_others_go_out)
+{
+    start_with_letter();
+    uint64_t other = first_index() + 5;
+    set_poison(other);
+    append(20);
+    catch_up();
+    ck_assert_uint_eq(status_now().dead_letters.letters, 2);
+    mark_all(CG_LETTER_REDO);
+    wait_for_letters(1);
+    ck_assert_uint_eq(status_now().replayed_events, 1);
+    append(1);
+    catch_up();
+}
+END_TEST
+
+START_TEST(a_replay_that_was_interrupted_goes_on_with_the_next_start)
+{
+    uint64_t poison = start_with_letter();
+    set_poison(UINT64_MAX);
+    cg_delivery_stop(delivery);
+    struct cg_dead_letters letters;
+    struct cg_error err = {0};
+    const struct cg_letter_ids all = {0};
+    uint64_t marked = 0;
+    ck_assert(cg_dead_letters_open(&letters, letters_path, "central", 0, &err));
+    ck_assert(cg_dead_letters_mark(&letters, &all, CG_LETTER_REDO, &marked, &err));
+    cg_dead_letters_close(&letters);
+    size_t before = script.calls_count;
+    start();
+    wait_for_letters(0);
+    ck_assert_uint_eq(script.calls[before].first, poison);
+}
+END_TEST
+
+START_TEST(a_full_store_holds_until_letters_are_dropped)
+{
+    start_with_letter();
+    uint64_t one = status_now().dead_letters.bytes;
+    cg_delivery_stop(delivery);
+    config.dead_letter_bytes_max = one + one / 2;
+    set_poison(first_index() + 3); /* a spool in memory begins anew */
+    start();
+    append(10);
+    wait_for_state(CG_DELIVERY_HOLDING);
+    while (status_now().up) {
+        sched_yield();
+    }
+    ck_assert_ptr_nonnull(strstr(status_now().last_error, "full"));
+    ck_assert_uint_eq(status_now().dead_lettered_events, 0);
+    ck_assert_uint_gt(status_now().backlog.events, 0);
+    mark_all(CG_LETTER_GONE); /* the hold is an hour: this is what ends it */
+    catch_up();
+    ck_assert_uint_eq(status_now().dead_lettered_events, 1);
+}
+END_TEST
+
+START_TEST(a_full_store_holds_until_letters_are_delivered)
+{
+    start_with_letter();
+    uint64_t one = status_now().dead_letters.bytes;
+    cg_delivery_stop(delivery);
+    config.dead_letter_bytes_max = one + one / 2;
+    set_poison(first_index() + 3); /* a spool in memory begins anew */
+    start();
+    append(10);
+    wait_for_state(CG_DELIVERY_HOLDING);
+    mark_all(CG_LETTER_REDO);
+    catch_up();
+    ck_assert_uint_eq(status_now().replayed_events, 1);
+    ck_assert_uint_eq(status_now().dead_lettered_events, 1);
+}
+END_TEST
+
+START_TEST(events_that_are_too_old_become_letters_and_the_young_go_out)
+{
+    config.dead_letter_path = letters_path;
+    config.max_age_ns = HOUR_S * CG_NS_PER_S;
+    append(300); /* received in 1970 */
+    start();
+    catch_up();
+    struct cg_delivery_status status = status_now();
+    ck_assert_uint_eq(status.expired_events, 300);
+    ck_assert_uint_eq(status.dead_lettered_events, 300);
+    ck_assert_uint_eq(script.calls_count, 0);
+    received_ns = cg_clock_realtime(&cg_clock_system);
+    append(5);
+    catch_up();
+    ck_assert_uint_eq(status_now().delivered_events, 5);
+}
+END_TEST
+
+/* --- the watchdog's thread --- */
+
+static _Atomic uint64_t fake_now_ns = HOUR_S * CG_NS_PER_S;
+
+static uint64_t fake_time(const struct cg_clock *clock)
+{
+    (void)clock;
+    return fake_now_ns;
+}
+
+static const struct cg_clock fake_clock = {.monotonic_ns = fake_time, .realtime_ns = fake_time};
+
+START_TEST(an_exporter_that_hangs_is_cancelled_and_opened_anew)
+{
+    config.clock = &fake_clock;
+    config.watchdog_ns = 40 * CG_NS_PER_MS;
+    script.gated = true; /* beyond any timeout of its own */
+    append(5);
+    start();
+    wait_for_calls(&script, 1);
+    ck_assert(!status_now().stalled);
+    ck_assert_uint_eq(status_now().rebuilds, 0);
+    fake_now_ns += 41 * CG_NS_PER_MS;
+    wait_for_calls(&script, 2); /* the same batch, on a new connection */
+    ck_assert(status_now().stalled);
+    ck_assert_uint_eq(status_now().rebuilds, 1);
+    ck_assert_uint_eq(script.opened, 2);
+    ck_assert_uint_eq(script.closed, 1);
+    ck_assert_uint_eq(script.calls[1].first, script.calls[0].first);
+
+    pthread_mutex_lock(&script.mutex);
+    script.gated = false; /* for the next one */
+    script.refuse_opens = 1;
+    pthread_mutex_unlock(&script.mutex);
+    fake_now_ns += 41 * CG_NS_PER_MS;
+    wait_for_state(CG_DELIVERY_HOLDING); /* it could not be opened */
+    while (status_now().up) {
+        sched_yield();
+    }
+    ck_assert_str_eq(status_now().last_error, "no such certificate");
+    cg_delivery_reopen(delivery);
+    catch_up();
+    fake_now_ns += 1;
+    while (status_now().stalled) {
+        sched_yield();
+    }
+    ck_assert_uint_eq(status_now().delivered_events, 5);
+}
+END_TEST
+
+START_TEST(a_hold_that_a_destination_asked_for_is_no_stall)
+{
+    static const enum cg_verdict_kind kinds[] = {CG_VERDICT_CONFIG};
+    config.clock = &fake_clock;
+    config.watchdog_ns = 40 * CG_NS_PER_MS;
+    script.kinds = kinds;
+    script.kinds_count = 1;
+    script.status = 403;
+    append(1);
+    start();
+    wait_for_state(CG_DELIVERY_HOLDING);
+    while (status_now().retry_at_ns == 0) {
+        sched_yield();
+    }
+    fake_now_ns += 41 * CG_NS_PER_MS;
+    cg_delivery_reopen(delivery);
+    catch_up();
+    ck_assert_uint_eq(status_now().rebuilds, 0);
+    ck_assert(!status_now().stalled);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("delivery");
@@ -546,6 +897,19 @@ int main(void)
     tcase_add_test(tests, events_that_the_destination_counted_out_are_counted);
     tcase_add_test(tests, an_exporter_that_cannot_be_opened_fails_the_start);
     tcase_add_test(tests, a_dead_destination_does_not_delay_another);
+    tcase_add_test(tests, what_a_filter_holds_back_counts_as_passed);
+    tcase_add_test(tests, a_selective_filter_still_makes_full_batches);
+    tcase_add_test(tests, what_a_filter_holds_back_does_not_wait_behind_a_dead_destination);
+    tcase_add_test(tests, poison_among_filtered_events_is_found);
+    tcase_add_test(tests, flush_does_not_linger_for_filtered_events);
+    tcase_add_test(tests, a_letter_that_is_marked_is_sent_as_it_was_and_leaves);
+    tcase_add_test(tests, a_letter_that_is_refused_again_stays_and_others_go_out);
+    tcase_add_test(tests, a_replay_that_was_interrupted_goes_on_with_the_next_start);
+    tcase_add_test(tests, a_full_store_holds_until_letters_are_dropped);
+    tcase_add_test(tests, a_full_store_holds_until_letters_are_delivered);
+    tcase_add_test(tests, events_that_are_too_old_become_letters_and_the_young_go_out);
+    tcase_add_test(tests, an_exporter_that_hangs_is_cancelled_and_opened_anew);
+    tcase_add_test(tests, a_hold_that_a_destination_asked_for_is_no_stall);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,256 +1,5 @@
-/*
- * A world in which the plan is the worker's brain: a backlog of numbered events, a scripted
- * destination, and a count of everything that happens. No time passes; waits are added up.
- */
-#include "delivery/plan.h"
-
-#include <check.h>
-#include <stdlib.h>
-
-enum { EVENTS_MAX = 4096 };
-
-struct world;
-typedef void (*destination)(struct world *world, const struct cg_batch *slice,
-                            struct cg_verdict *ret_verdict);
-
-struct world {
-    struct cg_event events[EVENTS_MAX];
-    uint64_t there; /* appended so far */
-    uint64_t head;
-    struct cg_batch window;
-    struct cg_plan plan;
-    destination answer;
-
-    /* What the destination is scripted to do. */
-    bool poison[EVENTS_MAX];
-    enum cg_verdict_kind poison_kind;
-    uint64_t bytes_max;
-    uint64_t outage; /* so many more requests fail */
-    struct cg_jitter dice;
-
-    /* What happened. */
-    unsigned delivered[EVENTS_MAX];
-    bool dead[EVENTS_MAX];
-    uint64_t dead_count, delivered_count;
-    uint64_t order_broken; /* events delivered after one with a higher number */
-    uint64_t highest;
-    uint64_t ahead; /* events delivered ahead of the head */
-    uint64_t requests, accepted_requests, largest_passed;
-    uint64_t backoffs, holds;
-    uint64_t waited_ns;
-    bool waits_for_more;
-    uint64_t last_count; /* of the last slice */
-};
-
-static char filler[1];
-
-static void make_world(struct world *world, uint64_t events, destination answer)
-{
-    static const struct cg_plan_limits limits = {
-        .batch_events = 64,
-        .batch_bytes = 1 << 20,
-        .suspect_after = 8,
-        .backoff_initial_ns = 500,
-        .backoff_max_ns = 60000,
-        .hold_initial_ns = 30000,
-        .hold_max_ns = 300000,
-        .retry_after_max_ns = 3600000,
-        .jitter_seed = 11,
-    };
-    memset(world, 0, sizeof(*world));
-    for (uint64_t i = 0; i < EVENTS_MAX; i++) {
-        world->events[i].index = i;
-        world->events[i].bytes = cg_bytes(filler, 600);
-    }
-    world->there = events;
-    world->answer = answer;
-    world->poison_kind = CG_VERDICT_SUSPECT;
-    cg_plan_init(&world->plan, &limits);
-    cg_jitter_init(&world->dice, 5);
-}
-
-static void peek(struct world *world)
-{
-    uint64_t events, bytes;
-    cg_plan_window(&world->plan, &events, &bytes);
-    world->window = (struct cg_batch){.events = world->events + world->head};
-    while (world->head + world->window.count < world->there && world->window.count < events) {
-        uint64_t len = world->events[world->head + world->window.count].bytes.len;
-        if (world->window.count > 0 && world->window.bytes + len > bytes) {
-            break;
-        }
-        world->window.bytes += len;
-        world->window.count++;
-    }
-}
-
-static void acknowledge(struct world *world, uint64_t count)
-{
-    ck_assert_uint_le(count, world->window.count);
-    for (uint64_t i = 0; i < count; i++) {
-        ck_assert(world->delivered[world->head] > 0 || world->dead[world->head]);
-        world->window.bytes -= world->window.events[0].bytes.len;
-        world->window.events++;
-        world->window.count--;
-        world->head++;
-    }
-}
-
-static void take_step(struct world *world, const struct cg_plan_step *step)
-{
-    if (step->dead_letter) {
-        ck_assert_uint_eq(step->ack, 1);
-        ck_assert_uint_eq(world->delivered[world->head], 0);
-        ck_assert_uint_gt(world->accepted_requests, 0);
-        world->dead[world->head] = true;
-        world->dead_count++;
-    }
-    acknowledge(world, step->ack);
-    world->backoffs += step->wait == CG_PLAN_BACKOFF;
-    world->holds += step->wait == CG_PLAN_HOLD;
-    world->waited_ns += step->delay_ns;
-    world->waits_for_more = world->waits_for_more || step->until_more;
-}
-
-static void send(struct world *world, const struct cg_plan_next *next)
-{
-    const struct cg_batch slice = {world->window.events + next->offset, next->count, next->bytes};
-    uint64_t first = world->head + next->offset;
-    uint64_t bytes = 0;
-    ck_assert_uint_gt(next->count, 0);
-    ck_assert_uint_le(next->offset + next->count, world->window.count);
-    for (uint64_t i = 0; i < next->count; i++) {
-        bytes += slice.events[i].bytes.len;
-        ck_assert_uint_eq(world->delivered[first + i], 0); /* nothing is sent twice */
-    }
-    ck_assert_uint_eq(bytes, next->bytes);
-
-    struct cg_verdict verdict = {0};
-    world->answer(world, &slice, &verdict);
-    world->requests++;
-    world->last_count = next->count;
-    if (verdict.kind == CG_VERDICT_DELIVERED) {
-        world->accepted_requests++;
-        world->ahead += next->offset > 0;
-        world->delivered_count += next->count;
-        world->largest_passed = bytes > world->largest_passed ? bytes : world->largest_passed;
-        for (uint64_t at = first; at < first + next->count; at++) {
-            world->delivered[at]++;
-            world->order_broken += at < world->highest;
-            world->highest = at > world->highest ? at : world->highest;
-        }
-    }
-    struct cg_plan_step step = cg_plan_judge(&world->plan, &verdict);
-    take_step(world, &step);
-}
-
-/* Until the backlog is gone or so many requests were made. */
-static void run(struct world *world, uint64_t requests)
-{
-    uint64_t end = world->requests + requests;
-    bool widened = false;
-    uint64_t starved = 0;
-    while (world->head < world->there && world->requests < end) {
-        if (world->window.count == 0) {
-            peek(world);
-        }
-        struct cg_plan_next next = cg_plan_next(&world->plan, &world->window);
-        if (next.action == CG_PLAN_SEND) {
-            send(world, &next);
-            widened = false;
-        } else if (next.action == CG_PLAN_SKIP) {
-            acknowledge(world, 1);
-        } else if (!widened) {
-            peek(world);
-            widened = true;
-        } else {
-            struct cg_plan_step step = cg_plan_starved(&world->plan);
-            ck_assert(step.dead_letter || step.wait != CG_PLAN_GO_ON);
-            ck_assert_uint_lt(starved++, requests); /* it always comes back to sending */
-            take_step(world, &step);
-            widened = false;
-        }
-    }
-}
-
-static void assert_all_accounted(const struct world *world)
-{
-    ck_assert_uint_eq(world->head, world->there);
-    for (uint64_t i = 0; i < world->there; i++) {
-        ck_assert_uint_eq(world->delivered[i] + world->dead[i], 1);
-        ck_assert_int_eq(world->dead[i], world->poison[i]);
-    }
-}
-
-/* --- destinations --- */
-
-static void accept_all(struct world *world, const struct cg_batch *slice,
-                       struct cg_verdict *ret_verdict)
-{
-    (void)world;
-    (void)slice;
-    ret_verdict->kind = CG_VERDICT_DELIVERED;
-}
-
-static void refuse_all(struct world *world, const struct cg_batch *slice,
-                       struct cg_verdict *ret_verdict)
-{
-    (void)slice;
-    ret_verdict->kind = world->poison_kind;
-    ret_verdict->suspicious_when_repeated = world->poison_kind == CG_VERDICT_BACKOFF;
-}
-
-static bool has_poison(const struct world *world, const struct cg_batch *slice)
-{
-    for (size_t i = 0; i < slice->count; i++) {
-        if (world->poison[slice->events[i].index]) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Refuses slices with poison in them, and those that are too large. */
-static void judge_honestly(struct world *world, const struct cg_batch *slice,
-                           struct cg_verdict *ret_verdict)
-{
-    if (has_poison(world, slice)) {
-        refuse_all(world, slice, ret_verdict);
-    } else if (world->bytes_max > 0 && slice->bytes > world->bytes_max) {
-        ret_verdict->kind = CG_VERDICT_TOO_LARGE;
-    } else {
-        accept_all(world, slice, ret_verdict);
-    }
-}
-
-/* Down for `outage` requests, and honest before and after. */
-static void judge_after_outage(struct world *world, const struct cg_batch *slice,
-                               struct cg_verdict *ret_verdict)
-{
-    if (world->outage > 0) {
-        world->outage--;
-        ret_verdict->kind = CG_VERDICT_BACKOFF;
-        return;
-    }
-    judge_honestly(world, slice, ret_verdict);
-}
-
-/* Honest but for outages of every kind at random instants: 503, 500, 404. */
-static void judge_and_flap(struct world *world, const struct cg_batch *slice,
-                           struct cg_verdict *ret_verdict)
-{
-    if (world->outage == 0 && cg_jitter_upto(&world->dice, 9) == 0) {
-        world->outage = cg_jitter_upto(&world->dice, 5);
-    }
-    if (world->outage > 0) {
-        world->outage--;
-        ret_verdict->kind =
-            cg_jitter_upto(&world->dice, 3) == 0 ? CG_VERDICT_CONFIG : CG_VERDICT_BACKOFF;
-        ret_verdict->suspicious_when_repeated = cg_jitter_upto(&world->dice, 1) == 0;
-        return;
-    }
-    judge_honestly(world, slice, ret_verdict);
-}
+/* The plan, walked through one situation after the other; test_plan_model.c has the random ones. */
+#include "unit/delivery/plan_world.h"
 
 /* --- tests --- */
 
@@ -452,13 +201,120 @@ START_TEST(trouble_that_passes_repeats_the_same_batch)
     run(&world, 1);
     ck_assert_uint_eq(world.last_count, 40);
     world.there = 100; /* new events do not change the batch */
-    run(&world, 29);
+    run(&world, 1);
     ck_assert_uint_eq(world.last_count, 40);
+    run(&world, 28); /* an outage: what is tried is small, and begins at the head */
+    ck_assert_uint_eq(world.last_count, CG_PLAN_HALF_OPEN_EVENTS);
     ck_assert_uint_eq(world.backoffs, 30);
     ck_assert_uint_eq(world.head, 0);
-    run(&world, 2);
+    run(&world, 10);
     assert_all_accounted(&world);
     ck_assert_uint_eq(world.order_broken, 0);
+}
+END_TEST
+
+START_TEST(after_an_outage_batches_grow_back_from_a_small_one)
+{
+    static const uint64_t counts[] = {64, 64, 8, 8, 8, 16, 32, 8, 64};
+    static struct world world;
+    make_world(&world, 1000, judge_after_outage);
+    world.outage = 4;
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        run(&world, 1);
+        /* The first window had 64 events: 8 of them are left over. */
+        ck_assert_uint_eq(world.last_count, counts[i]);
+    }
+    run(&world, 100);
+    assert_all_accounted(&world);
+    ck_assert_uint_eq(world.order_broken, 0);
+}
+END_TEST
+
+START_TEST(configuration_trouble_is_an_outage_too)
+{
+    static struct world world;
+    make_world(&world, 1000, refuse_all);
+    world.poison_kind = CG_VERDICT_CONFIG;
+    run(&world, 20);
+    ck_assert_uint_eq(world.last_count, CG_PLAN_HALF_OPEN_EVENTS);
+    world.answer = accept_all;
+    run(&world, 1);
+    ck_assert_uint_eq(world.last_count, CG_PLAN_HALF_OPEN_EVENTS);
+    run(&world, 1);
+    ck_assert_uint_eq(world.last_count, 2 * CG_PLAN_HALF_OPEN_EVENTS);
+    run(&world, 100);
+    assert_all_accounted(&world);
+}
+END_TEST
+
+START_TEST(a_single_failure_is_no_outage)
+{
+    static struct world world;
+    make_world(&world, 64, judge_after_outage);
+    world.outage = 1;
+    run(&world, 2);
+    ck_assert_uint_eq(world.last_count, 64);
+    assert_all_accounted(&world);
+}
+END_TEST
+
+START_TEST(a_destination_too_slow_for_full_batches_gets_smaller_ones)
+{
+    static struct world world;
+    make_world(&world, 2000, take_twenty);
+    run(&world, 2000);
+    assert_all_accounted(&world);
+    ck_assert_uint_eq(world.order_broken, 0);
+}
+END_TEST
+
+START_TEST(events_that_are_given_up_for_their_age_leave_the_trouble_of_the_others)
+{
+    static struct world world;
+    make_world(&world, 64, judge_honestly);
+    world.poison[30] = world.poison[40] = true;
+    run(&world, 4); /* bisecting */
+    ck_assert_int_eq(world.plan.phase, CG_PLAN_BISECTING);
+    give_up(&world, 5);
+    run(&world, 100);
+    ck_assert_uint_eq(world.head, world.there);
+    ck_assert_uint_eq(world.expired_count, 5);
+    ck_assert_uint_eq(world.dead_count, 2);
+    ck_assert_uint_eq(world.delivered_count, 64 - 7);
+}
+END_TEST
+
+START_TEST(what_was_delivered_ahead_is_not_given_up)
+{
+    static struct world world;
+    make_world(&world, 200, judge_honestly);
+    world.poison[0] = world.poison[1] = true;
+    while (world.plan.ahead == 0) {
+        run(&world, 1);
+    }
+    ck_assert_uint_eq(cg_plan_undelivered(&world.plan, 64), 2);
+    give_up(&world, 2);
+    run(&world, 100);
+    ck_assert_uint_eq(world.head, world.there);
+    ck_assert_uint_eq(world.dead_count, 0);
+    ck_assert_uint_eq(world.delivered_count, 198);
+}
+END_TEST
+
+START_TEST(where_the_spool_jumps_nothing_is_taken_for_delivered)
+{
+    static struct world world;
+    make_world(&world, 400, judge_honestly);
+    world.poison[0] = world.poison[1] = true;
+    while (world.plan.ahead == 0) {
+        run(&world, 1);
+    }
+    jump(&world, 100);
+    run(&world, 1000);
+    ck_assert_uint_eq(world.head, world.there);
+    for (uint64_t i = 100; i < world.there; i++) {
+        ck_assert_uint_eq(world.delivered[i], 1);
+    }
 }
 END_TEST
 
@@ -600,6 +456,13 @@ int main(void)
     tcase_add_test(tests, the_size_grows_back_when_the_limit_is_gone);
     tcase_add_test(tests, a_single_event_that_is_too_large_is_poison);
     tcase_add_test(tests, trouble_that_passes_repeats_the_same_batch);
+    tcase_add_test(tests, after_an_outage_batches_grow_back_from_a_small_one);
+    tcase_add_test(tests, configuration_trouble_is_an_outage_too);
+    tcase_add_test(tests, a_single_failure_is_no_outage);
+    tcase_add_test(tests, a_destination_too_slow_for_full_batches_gets_smaller_ones);
+    tcase_add_test(tests, events_that_are_given_up_for_their_age_leave_the_trouble_of_the_others);
+    tcase_add_test(tests, what_was_delivered_ahead_is_not_given_up);
+    tcase_add_test(tests, where_the_spool_jumps_nothing_is_taken_for_delivered);
     tcase_add_test(tests, a_500_that_follows_one_batch_is_bisected);
     tcase_add_test(tests, a_last_event_that_crashes_its_destination_is_given_up);
     tcase_add_test(tests, an_outage_of_500s_convicts_nobody);
