@@ -19,6 +19,11 @@ struct cg_netns_id {
     ino_t inode;
 };
 
+static inline bool cg_netns_is_same(const struct cg_netns_id *a, const struct cg_netns_id *b)
+{
+    return a->device == b->device && a->inode == b->inode;
+}
+
 /* Opens the namespace at `path`. CG_PROBE_READ on success. */
 CG_MUST_USE enum cg_probe_outcome cg_netns_open(struct cg_strings roots, const char *path,
                                                 int *ret_fd, struct cg_netns_id *ret_id,
