@@ -29,6 +29,18 @@ if ! cmp -s tests/requirements.txt build/venv/installed.txt; then
     cp tests/requirements.txt build/venv/installed.txt
 fi
 
+echo "== Kafka broker"
+jars=build/kafka
+if ! cmp -s tests/support/kafka/pom.xml $jars/installed.xml; then
+    rm -rf $jars
+    if mvn -q -B -f tests/support/kafka/pom.xml -Djars="$PWD/$jars" dependency:copy-dependencies; then
+        cp tests/support/kafka/pom.xml $jars/installed.xml
+    else
+        rm -rf $jars
+        echo "no jars of Kafka to be had: the tests use the mock cluster of librdkafka instead" >&2
+    fi
+fi
+
 build() { # preset
     echo "== build: $1"
     cmake --preset "$1" -DCELLGATE_PYTHON="$PWD/$python" >build/cmake-"$1".log ||

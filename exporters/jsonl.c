@@ -425,6 +425,7 @@ static const struct cg_option jsonl_options[] = {
      .type = CG_OPTION_PATH,
      .offset = offsetof(struct jsonl_config, path),
      .required = true,
+     .written = true,
      .unique = true,
      .help = "The file, which is never opened through a symbolic link; \"-\" is stdout. No two "
              "exporters may have the same."},

@@ -60,18 +60,18 @@ static struct question *new_question(const char *host)
     return question;
 }
 
-bool cg_resolve_is_unknown(const char *host, int cancel_fd, int timeout_ms)
+enum cg_resolved cg_resolve(const char *host, int cancel_fd, int timeout_ms)
 {
     struct question *question = new_question(host);
     if (question == NULL) {
-        return false;
+        return CG_RESOLVED_NOT_NOW;
     }
     atomic_fetch_add(&question->owners, 1);
     pthread_t thread;
     if (pthread_create(&thread, NULL, ask, question) != 0) {
         leave(question);
         leave(question);
-        return false;
+        return CG_RESOLVED_NOT_NOW;
     }
     (void)pthread_detach(thread);
 
@@ -80,5 +80,13 @@ bool cg_resolve_is_unknown(const char *host, int cancel_fd, int timeout_ms)
     (void)poll(fds, 2, timeout_ms);
     int answer = atomic_load(&question->answer);
     leave(question);
-    return answer == EAI_NONAME || answer == EAI_NODATA;
+    if (answer == EAI_NONAME || answer == EAI_NODATA) {
+        return CG_RESOLVED_UNKNOWN;
+    }
+    return answer == 0 ? CG_RESOLVED_KNOWN : CG_RESOLVED_NOT_NOW;
+}
+
+bool cg_resolve_is_unknown(const char *host, int cancel_fd, int timeout_ms)
+{
+    return cg_resolve(host, cancel_fd, timeout_ms) == CG_RESOLVED_UNKNOWN;
 }

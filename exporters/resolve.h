@@ -10,6 +10,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a resolver says of a name. */
+enum cg_resolved {
+    CG_RESOLVED_KNOWN,   /* it has an address */
+    CG_RESOLVED_UNKNOWN, /* there is no such name, or it has no address */
+    CG_RESOLVED_NOT_NOW, /* trouble, silence, or the wait was cut short */
+};
+
+/* Asks, and waits as cg_resolve_is_unknown does. */
+enum cg_resolved cg_resolve(const char *host, int cancel_fd, int timeout_ms);
+
 /*
  * True only if the resolver says within the time that there is no such name, or that it has no
  * address. Everything else, above all silence, is "perhaps later", and so false; so is a wait cut

@@ -1,9 +1,9 @@
 #include "exporters/token_file.h"
 
+#include "base/secret_file.h"
 #include "cellgate/cleanup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 void cg_token_file_init(struct cg_token_file *file, const char *path)
@@ -96,8 +96,7 @@ static bool trim_and_check(struct cg_token_file *file, struct cg_error *err)
 
 static bool load(struct cg_token_file *file, struct cg_error *err)
 {
-    /* O_NONBLOCK: opening a FIFO must not wait for its writer. */
-    cg_auto_close int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    cg_auto_close int fd = cg_secret_file_open(file->path);
     if (fd < 0) {
         return cg_error_errno(err, errno, "%s", file->path);
     }

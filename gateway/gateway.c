@@ -1,15 +1,11 @@
 #include "gateway.h"
 
+#include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
-#include "cellgate/limits.h"
 #include "cellgate/log.h"
-#include "delivery/delivery.h"
-#include "event/envelope.h"
-#include "event/keys.h"
-#include "http/control.h"
-#include "http/public.h"
-#include "ingress/ingress.h"
-#include "probes/probes.h"
+#include "gateway_state.h"
+#include "run/files.h"
+#include "spool_log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -28,35 +24,16 @@ enum {
     CONTROL_CONNECTIONS_MAX = 512,
     FORGET_MS = 2000, /* section 6: reading at the end of a run */
     RETRY_END_MS = 1000,
-};
-
-struct cg_gateway {
-    const struct cg_config *config;
-    const struct cg_clock *clock;
-    size_t stages_started;
-
-    struct cg_signing_key *key;
-    struct cg_envelope *envelope;
-    struct cg_spool *spool;
-    struct cg_registry *registry;
-    struct cg_registrations *registrations;
-    struct cg_delivery **deliveries;
-    size_t deliveries_count;
-    struct cg_gateway_view view;
-    struct cg_public *http;
-    struct cg_ingress *ingress;
-    struct cg_probes *probes;
-    struct cg_enrolment *enrolment;
-    struct cg_control *control;
+    HANDED_OVER_DRAIN_MS = 1000, /* exporters' time, while guests wait for the next gateway */
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
-static bool make_directory(const char *path, struct cg_error *err)
+static bool make_directory(const struct cg_gateway *gateway, const char *path, struct cg_error *err)
 {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return cg_error_errno(err, errno, "make directory %s", path);
+    if (mkdir(path, 0700) == 0) {
+        return cg_sandbox_own(gateway->sandbox, path, err);
     }
-    return true;
+    return errno == EEXIST || cg_error_errno(err, errno, "make directory %s", path);
 }
 
 /* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
@@ -75,13 +52,17 @@ static bool state_path(const struct cg_gateway *gateway, const char *name, const
 
 static bool start_state(struct cg_gateway *gateway, struct cg_error *err)
 {
-    if (gateway->config->state_dir == NULL) {
+    const struct cg_config *config = gateway->config;
+    if (config->spool.dir != NULL && !make_directory(gateway, config->spool.dir, err)) {
+        return false;
+    }
+    if (config->state_dir == NULL) {
         return true;
     }
     char dead_letters[PATH_MAX];
-    return make_directory(gateway->config->state_dir, err) &&
+    return make_directory(gateway, config->state_dir, err) &&
            state_path(gateway, "dead-letters", "", dead_letters, err) &&
-           make_directory(dead_letters, err);
+           make_directory(gateway, dead_letters, err);
 }
 
 static void stop_state(struct cg_gateway *gateway)
@@ -116,19 +97,28 @@ static void stop_registrations(struct cg_gateway *gateway)
     cg_registrations_close(gateway->registrations);
 }
 
-static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
+bool cg_gateway_load_key(const struct cg_config *config, struct cg_signing_key **ret_key,
+                         struct cg_error *err)
 {
     const struct cg_key_request request = {
-        .mode = gateway->config->signing.mode,
-        .kid = gateway->config->signing.kid,
-        .key_file = gateway->config->signing.key_file,
+        .mode = config->signing.mode,
+        .kid = config->signing.kid,
+        .key_file = config->signing.key_file,
     };
     const char *warning = NULL;
-    if (!cg_signing_key_load(&request, getenv, &gateway->key, &warning, err)) {
+    if (!cg_signing_key_load(&request, getenv, ret_key, &warning, err)) {
         return false;
     }
     if (warning != NULL) {
         CG_LOG(CG_LOG_WARNING, "signing_key_weak", CG_F_STR("reason", warning));
+    }
+    return true;
+}
+
+static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
+{
+    if (!cg_gateway_load_key(gateway->config, &gateway->key, err)) {
+        return false;
     }
     CG_LOG(CG_LOG_INFO, "signing",
            CG_F_STR("mode", cg_signing_mode_name(cg_signing_key_mode(gateway->key))),
@@ -139,6 +129,17 @@ static bool start_signing(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_signing(struct cg_gateway *gateway)
 {
     cg_signing_key_free(gateway->key);
+}
+
+static bool start_sandbox(struct cg_gateway *gateway, struct cg_error *err)
+{
+    gateway->view.sandbox = cg_sandbox_status(gateway->sandbox);
+    return cg_sandbox_enter(gateway->sandbox, err);
+}
+
+static void stop_sandbox(struct cg_gateway *gateway)
+{
+    (void)gateway; /* it holds to the end of the process */
 }
 
 static bool start_envelope(struct cg_gateway *gateway, struct cg_error *err)
@@ -163,18 +164,23 @@ static bool start_spool(struct cg_gateway *gateway, struct cg_error *err)
         .sync = config->spool.sync,
         .sync_interval_ns = config->spool.sync_interval_ns,
         .when_full = (enum cg_spool_when_full)config->spool.when_full,
+        .cell_share_bytes = config->spool.cell_share_bytes,
+        .reserve_bytes = config->spool.reserve_bytes == 0 ? CG_SPOOL_RESERVE_DEFAULT
+                                                          : config->spool.reserve_bytes,
         .clock = gateway->clock,
+        .notice = cg_spool_log_notice,
     };
     struct cg_spool_recovery recovery = {0};
     if (!cg_spool_open(&spool, &gateway->spool, &recovery, err)) {
         return false;
     }
-    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0;
+    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0 || recovery.power_cut;
     CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "spool_open",
            CG_F_STR("dir", spool.dir == NULL ? "(memory)" : spool.dir),
            CG_F_U64("first_index", recovery.first_index),
            CG_F_U64("next_index", recovery.next_index), CG_F_U64("torn_bytes", recovery.torn_bytes),
-           CG_F_U64("damaged_segments", recovery.damaged_segments));
+           CG_F_U64("damaged_segments", recovery.damaged_segments),
+           CG_F_U64("power_cut", recovery.power_cut));
     return true;
 }
 
@@ -213,8 +219,8 @@ static uint64_t batch_events(const struct cg_exporter_config *exporter)
     return max != 0 && max < exporter->batch_events ? max : exporter->batch_events;
 }
 
-static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
-                           struct cg_error *err)
+bool cg_running_start(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
+                      struct cg_config *owner, struct cg_running *ret_running, struct cg_error *err)
 {
     char dead_letters[PATH_MAX] = "";
     char name[CG_EXPORTER_NAME_BYTES_MAX + sizeof("dead-letters/")];
@@ -240,46 +246,73 @@ static bool start_exporter(struct cg_gateway *gateway, const struct cg_exporter_
         .max_age_ns = exporter->max_age_ns,
         .watchdog_ns = exporter->watchdog_ns,
         .dead_letter_bytes_max = exporter->dead_letter_bytes_max,
+        .spool_quota_bytes = exporter->quota_bytes,
         .filter = &exporter->filter,
         .dead_letter_path = kept ? dead_letters : NULL,
         .clock = gateway->clock,
     };
-    struct cg_delivery **slot = &gateway->deliveries[gateway->deliveries_count];
-    if (!cg_delivery_start(&delivery, gateway->spool, slot, err)) {
+    struct cg_delivery *started = NULL;
+    const uint64_t files_mark = cg_files_mark(exporter);
+    if (!cg_delivery_start(&delivery, gateway->spool, &started, err)) {
         return cg_error_context(err, "exporter %s", exporter->name);
     }
-    gateway->deliveries_count++;
+    *ret_running = (struct cg_running){
+        .delivery = started, .config = exporter, .owner = owner, .files_mark = files_mark};
     return true;
+}
+
+void cg_running_stop(struct cg_running *running)
+{
+    cg_delivery_stop(running->delivery);
+    running->delivery = NULL;
+}
+
+void cg_running_publish(struct cg_gateway *gateway)
+{
+    (void)pthread_rwlock_wrlock(&gateway->deliveries_lock);
+    size_t count = 0;
+    for (size_t i = 0; i < gateway->exporters_count; i++) {
+        if (gateway->exporters[i].delivery != NULL) {
+            gateway->deliveries[count++] = gateway->exporters[i].delivery;
+        }
+    }
+    gateway->view.deliveries_count = count;
+    (void)pthread_rwlock_unlock(&gateway->deliveries_lock);
 }
 
 static void stop_delivery(struct cg_gateway *gateway)
 {
-    for (size_t i = gateway->deliveries_count; i > 0; i--) {
-        cg_delivery_stop(gateway->deliveries[i - 1]);
+    for (size_t i = gateway->exporters_count; i > 0; i--) {
+        if (gateway->exporters[i - 1].delivery != NULL) {
+            cg_running_stop(&gateway->exporters[i - 1]);
+        }
     }
-    free(gateway->deliveries);
 }
 
 static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
-    gateway->deliveries = calloc(config->exporters_count + 1, sizeof(struct cg_delivery *));
-    if (gateway->deliveries == NULL) {
-        return cg_error_set(err, "out of memory");
-    }
+    CG_ASSERT(config->exporters_count <= CG_EXPORTERS_MAX);
     for (size_t i = 0; i < config->exporters_count; i++) {
-        if (!start_exporter(gateway, &config->exporters[i], err)) {
+        if (!cg_running_start(gateway, &config->exporters[i], gateway->current,
+                              &gateway->exporters[i], err)) {
             stop_delivery(gateway);
             return false;
         }
+        gateway->exporters_count = i + 1;
     }
+    cg_running_publish(gateway);
     return true;
 }
 
 static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 {
+    int fds[CG_INHERITED_HTTP_MAX];
     const struct cg_public_config public = {
         .listen = gateway->config->http.listen,
+        .inherited_fds = fds,
+        .inherited_count = cg_inherited_take(gateway->source.inherited, CG_INHERITED_HTTP, fds,
+                                             CG_INHERITED_HTTP_MAX),
         .hosts = gateway->config->http.hosts,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
         .connections_max = HTTP_CONNECTIONS_MAX,
@@ -290,13 +323,15 @@ static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
     gateway->view.started_realtime_ns = cg_clock_realtime(gateway->clock);
     gateway->view.registry = gateway->registry;
     gateway->view.spool = gateway->spool;
-    gateway->view.deliveries = gateway->deliveries;
-    gateway->view.deliveries_count = gateway->deliveries_count;
     gateway->view.clock = gateway->clock;
-    if (!cg_public_start(&public, &gateway->view, &gateway->http, err)) {
+    bool started = cg_public_start(&public, &gateway->view, &gateway->http, err);
+    for (size_t i = 0; i < public.inherited_count; i++) {
+        cg_cleanup_close(&fds[i]); /* those that were not taken */
+    }
+    if (!started) {
         return false;
     }
-    for (size_t i = 0; i < public.listen.count; i++) {
+    for (size_t i = 0; i < cg_public_listeners(gateway->http); i++) {
         CG_LOG(CG_LOG_INFO, "http_listening",
                CG_F_STR("address", cg_public_address(gateway->http, i)));
     }
@@ -314,6 +349,10 @@ static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
     const struct cg_cell_spec *specs = gateway->config->ingress.cells.items;
     for (size_t i = 0; i < gateway->config->ingress.cells.count; i++) {
         struct cg_cell *cell = NULL;
+        if (cg_registrations_ended(gateway->registrations, specs[i].cell_id, specs[i].run_id)) {
+            (void)cg_error_set(err, "run_id: run %s of the cell has ended before", specs[i].run_id);
+            return cg_error_context(err, "cell %s", specs[i].cell_id);
+        }
         if (!cg_registry_add(gateway->registry, &specs[i], cg_clock_monotonic(gateway->clock),
                              &cell, err) ||
             !cg_ingress_listen(gateway->ingress, cell, err)) {
@@ -326,6 +365,15 @@ static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_ingress(struct cg_gateway *gateway)
 {
     cg_ingress_stop(gateway->ingress);
+}
+
+bool cg_gateway_spool_gives_up(const struct cg_config *config)
+{
+    bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
+    for (size_t i = 0; i < config->exporters_count; i++) {
+        gives_up = gives_up || config->exporters[i].quota_bytes > 0;
+    }
+    return gives_up;
 }
 
 static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
@@ -345,8 +393,11 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .corroboration = {.packets_min = config->probes.corroboration.packets_min,
                           .cpu_min_ns = config->probes.corroboration.cpu_min_ns},
         .roots = config->ingress.roots,
+        .files = cg_sandbox_socket_files(gateway->sandbox),
         .peer_uids = config->ingress.peer_uids,
+        .spool_gives_up = cg_gateway_spool_gives_up(config),
         .registrations = gateway->registrations,
+        .handover = cg_gateway_take_over(gateway),
         .clock = gateway->clock,
     };
     if (!cg_ingress_start(&ingress, gateway->envelope, gateway->key, gateway->spool,
@@ -406,6 +457,8 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         gateway->enrolment = NULL;
         return false;
     }
+    cg_spool_runs_settled(gateway->spool);
+    cg_gateway_end_taking_over(gateway);
     return true;
 }
 
@@ -414,23 +467,39 @@ static void stop_enrolment(struct cg_gateway *gateway)
     cg_enrolment_free(gateway->enrolment);
 }
 
+static enum cg_reload_outcome reload_for_control(void *context, struct cg_buf *ret_report,
+                                                 struct cg_buf *ret_problems)
+{
+    return cg_gateway_reload(context, ret_report, ret_problems);
+}
+
 static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
+    cg_auto_close int fd = -1;
+    const bool inherits =
+        cg_inherited_take(gateway->source.inherited, CG_INHERITED_CONTROL, &fd, 1) > 0;
     const struct cg_control_config control = {
         .socket = config->control.socket,
+        .inherited_fd = inherits ? &fd : NULL,
         .mode = (mode_t)config->control.mode,
         .group = config->control.group,
         .request_timeout_ns = HTTP_REQUEST_TIMEOUT_MS * CG_NS_PER_MS,
         .connections_max = CONTROL_CONNECTIONS_MAX,
+        .reload = reload_for_control,
+        .reload_context = gateway,
     };
-    if (control.socket == NULL) {
+    if (control.socket == NULL && !inherits) {
         return true;
+    }
+    if (config->state_dir == NULL) {
+        return cg_error_set(err, "a socket was passed for it, which needs a state_dir");
     }
     if (!cg_control_start(&control, &gateway->view, gateway->enrolment, &gateway->control, err)) {
         return false;
     }
-    CG_LOG(CG_LOG_INFO, "control_listening", CG_F_STR("socket", control.socket));
+    CG_LOG(CG_LOG_INFO, "control_listening",
+           CG_F_STR("address", cg_control_address(gateway->control)));
     return true;
 }
 
@@ -440,17 +509,20 @@ static void stop_control(struct cg_gateway *gateway)
     gateway->control = NULL;
 }
 
-/* A later stage may use an earlier one. HTTP stands before ingress, so that /livez answers while
- * thousands of sockets are made, and behind delivery, whose state it shows. Control comes last:
- * nobody registers a cell before those that were there are bound again. */
+/* A later stage may use an earlier one. The sandbox is entered when keys are read and directories
+ * made, and before the first thread, file of the gateway's own and socket. HTTP stands before
+ * ingress, so that /livez answers while thousands of sockets are made, and behind delivery, whose
+ * state it shows. Control comes last: nobody registers a cell, or reloads, before those that were
+ * there are bound again. */
 static const struct stage {
     const char *name;
     bool (*start)(struct cg_gateway *gateway, struct cg_error *err);
     void (*stop)(struct cg_gateway *gateway);
 } stages[] = {
     {"state_dir", start_state, stop_state},
-    {"journal", start_registrations, stop_registrations},
     {"signing", start_signing, stop_signing},
+    {"sandbox", start_sandbox, stop_sandbox},
+    {"journal", start_registrations, stop_registrations},
     {"event", start_envelope, stop_envelope},
     {"spool", start_spool, stop_spool},
     {"cells", start_cells, stop_cells},
@@ -459,6 +531,7 @@ static const struct stage {
     {"ingress", start_ingress, stop_ingress},
     {"probes", start_probes, stop_probes},
     {"registrations", start_enrolment, stop_enrolment},
+    {"reloads", cg_reloader_start, cg_reloader_stop},
     {"control", start_control, stop_control},
 };
 
@@ -477,16 +550,35 @@ static void remove_sockets(struct cg_gateway *gateway)
     }
 }
 
-bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_gateway,
-                      struct cg_error *err)
+static struct cg_gateway *new_gateway(const struct cg_gateway_source *source,
+                                      struct cg_config *config, struct cg_error *err)
 {
     struct cg_gateway *gateway = calloc(1, sizeof(*gateway));
-    if (gateway == NULL) {
-        return cg_error_set(err, "out of memory");
+    if (gateway == NULL || !cg_reloads_new(&gateway->view.reloads, err)) {
+        free(gateway);
+        (void)cg_error_set(err, "out of memory");
+        return NULL;
     }
-    gateway->config = config;
+    gateway->source = *source;
+    gateway->config = gateway->current = config;
     gateway->clock = &cg_clock_system;
+    gateway->view.deliveries = gateway->deliveries;
+    gateway->view.deliveries_lock = &gateway->deliveries_lock;
+    (void)pthread_rwlock_init(&gateway->deliveries_lock, NULL);
+    (void)pthread_mutex_init(&gateway->reload_lock, NULL);
     atomic_store(&gateway->view.phase, CG_PHASE_STARTING);
+    return gateway;
+}
+
+bool cg_gateway_start(const struct cg_gateway_source *source, struct cg_config *config,
+                      struct cg_sandbox *sandbox, struct cg_gateway **ret_gateway,
+                      struct cg_error *err)
+{
+    struct cg_gateway *gateway = new_gateway(source, config, err);
+    if (gateway == NULL) {
+        return false;
+    }
+    gateway->sandbox = sandbox;
     for (size_t i = 0; i < STAGES; i++) {
         if (!stages[i].start(gateway, err)) {
             (void)cg_error_context(err, "%s", stages[i].name);
@@ -496,6 +588,7 @@ bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_ga
         }
         gateway->stages_started = i + 1;
     }
+    gateway->configs[gateway->configs_count++] = config;
     atomic_store(&gateway->view.phase, CG_PHASE_READY);
     *ret_gateway = gateway;
     return true;
@@ -503,9 +596,11 @@ bool cg_gateway_start(const struct cg_config *config, struct cg_gateway **ret_ga
 
 void cg_gateway_reopen(struct cg_gateway *gateway)
 {
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    cg_view_lock(&gateway->view);
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         cg_delivery_reopen(gateway->deliveries[i]);
     }
+    cg_view_unlock(&gateway->view);
 }
 
 /* Waits in short turns, to ask between them whether the waiting is over. */
@@ -527,13 +622,20 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*i
 {
     atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
     stop_control(gateway);
+    cg_reloader_stop(gateway); /* nothing is added any more */
     cg_enrolment_close(gateway->enrolment);
     cg_probes_stop(gateway->probes);
-    cg_ingress_drain(gateway->ingress, deadline_ns);
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    if (!cg_gateway_hand_over(gateway, deadline_ns)) {
+        cg_ingress_drain(gateway->ingress, deadline_ns);
+    } else if (gateway->config->spool.dir != NULL) {
+        /* Guests wait for the next gateway, which delivers the rest. */
+        uint64_t soon_ns = cg_clock_monotonic(gateway->clock) + HANDED_OVER_DRAIN_MS * CG_NS_PER_MS;
+        deadline_ns = soon_ns < deadline_ns ? soon_ns : deadline_ns;
+    }
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         cg_delivery_flush(gateway->deliveries[i]);
     }
-    for (size_t i = 0; i < gateway->deliveries_count; i++) {
+    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
         if (catch_up(gateway->deliveries[i], deadline_ns, is_over)) {
             continue;
         }
@@ -551,5 +653,11 @@ void cg_gateway_stop(struct cg_gateway *gateway)
     while (gateway->stages_started > 0) {
         stages[--gateway->stages_started].stop(gateway);
     }
+    for (size_t i = 0; i < gateway->configs_count; i++) {
+        cg_config_free(gateway->configs[i]);
+    }
+    cg_reloads_free(gateway->view.reloads);
+    (void)pthread_rwlock_destroy(&gateway->deliveries_lock);
+    (void)pthread_mutex_destroy(&gateway->reload_lock);
     free(gateway);
 }

@@ -17,6 +17,7 @@ static const struct command {
     {"cell", cg_cmd_cell, "register cells, end their runs, show them"},
     {"dead-letter", cg_cmd_dead_letter,
      "show what could not be delivered, send it again or drop it"},
+    {"spool", cg_cmd_spool, "look into a spool, and set an exporter back"},
     {"decode", cg_cmd_decode, "show what frames say, or why they are refused"},
     {"sign", cg_cmd_sign, "sign CloudEvents"},
     {"verify", cg_cmd_verify, "verify signed CloudEvents, and find gaps"},

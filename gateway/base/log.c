@@ -15,7 +15,7 @@ enum {
 };
 
 static struct {
-    enum cg_log_level level;
+    _Atomic enum cg_log_level level; /* a reload may change it */
     enum cg_log_format format;
     bool journal; /* stderr is journald's: it takes the time and wants a priority */
 } settings = {.level = CG_LOG_INFO, .format = CG_LOG_LOGFMT};
@@ -163,9 +163,14 @@ static void put_field(struct line *line, const struct cg_log_field *field)
     }
 }
 
+void cg_log_set_level(enum cg_log_level level)
+{
+    atomic_store_explicit(&settings.level, level, memory_order_relaxed);
+}
+
 void cg_log_configure(enum cg_log_level level, enum cg_log_format format)
 {
-    settings.level = level;
+    cg_log_set_level(level);
     settings.format = format;
 
     /* systemd.exec(5): JOURNAL_STREAM is "device:inode" of the stream that goes to the journal. */
@@ -184,7 +189,7 @@ void cg_log_write(enum cg_log_level level, const char *event, const struct cg_lo
 {
     static const char *const names[] = {"debug", "info", "warning", "error"};
     static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"}; /* sd-daemon(3) */
-    if (level < settings.level) {
+    if (level < atomic_load_explicit(&settings.level, memory_order_relaxed)) {
         return;
     }
     struct line line;

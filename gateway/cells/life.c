@@ -187,6 +187,7 @@ static void begin(struct cg_life_event *event, enum cg_gateway_event type,
     event->severity = severity;
     event->connection = 0;
     event->count = event->ranges = event->text_len = 0;
+    event->tells_losses = false;
 }
 
 static void tell_resumed(const struct cg_life *life, struct cg_life_event *event)
@@ -212,7 +213,8 @@ static void tell_silenced(const struct cg_life_facts *facts, struct cg_life_even
 static void tell_pause(const struct cg_life *life, const struct cg_life_facts *facts,
                        struct cg_life_event *event)
 {
-    static const char *const reasons[] = {[CG_PAUSE_RATE] = "rate", [CG_PAUSE_SPOOL] = "spool"};
+    static const char *const reasons[] = {
+        [CG_PAUSE_RATE] = "rate", [CG_PAUSE_SHARE] = "share", [CG_PAUSE_SPOOL] = "spool"};
     bool over = life->paused_told;
     begin(event, over ? CG_GATEWAY_UNPAUSED : CG_GATEWAY_PAUSED,
           over ? CG_SEVERITY_INFO : CG_SEVERITY_WARN);

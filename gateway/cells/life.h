@@ -18,22 +18,28 @@
 
 #include "cells/silence.h"
 #include "event/envelope.h"
+#include "spool/spool.h"
 
-/* What the host dropped or refused; the keys of `drops`, in their sorted order. */
+/* What the host dropped or refused; the keys of `drops`, in their sorted order. Those with a star
+ * have used sequence numbers, and are named by ranges. */
 enum cg_life_drop {
     CG_DROP_CONNECTION_CAP,
+    CG_DROP_DAMAGE, /* * numbers skipped, since the spool was damaged */
     CG_DROP_DESCRIPTORS,
     CG_DROP_MEMORY,
+    CG_DROP_OVERFLOW, /* * given up by a full spool */
     CG_DROP_PEER,
-    CG_DROP_PROBES,  /* readings for which there was no room: none has used a number */
-    CG_DROP_SIGNING, /* the only one that has used sequence numbers */
+    CG_DROP_POWER_LOSS, /* * numbers skipped after a power cut */
+    CG_DROP_PROBES,     /* readings for which there was no room: none has used a number */
+    CG_DROP_QUOTA,      /* * given up by one exporter */
+    CG_DROP_SIGNING,    /* * */
     CG_DROP_UNSUPPORTED_VERSION,
     CG_DROP_WIRE_ERROR,
     CG_DROP_COUNT
 };
 
 /* Why the gateway does not read a cell. */
-enum cg_life_pause { CG_PAUSE_RATE, CG_PAUSE_SPOOL };
+enum cg_life_pause { CG_PAUSE_RATE, CG_PAUSE_SHARE, CG_PAUSE_SPOOL };
 
 struct cg_life_stream {
     uint32_t connection;
@@ -87,7 +93,8 @@ struct cg_life_event {
     uint32_t connection; /* for the stamp; 0: none */
     size_t count;
     struct cg_member members[CG_LIFE_MEMBERS_MAX];
-    size_t ranges; /* of drops: how many of them it names */
+    size_t ranges;     /* of drops: how many of them it names */
+    bool tells_losses; /* it names all that was taken from the spool: cg_event_meta.tells_losses */
     size_t text_len;
     char text[CG_LIFE_TEXT_BYTES_MAX];
 };
@@ -113,6 +120,8 @@ void cg_life_stream(struct cg_life *life, const struct cg_life_stream *stream,
 void cg_life_drop(struct cg_life *life, enum cg_life_drop reason, uint64_t more);
 /* The same of an event whose sequence number has been used. */
 void cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint64_t sequence);
+/* A range of the run's sequences that the spool has lost. */
+void cg_life_lose(struct cg_life *life, const struct cg_spool_loss *loss);
 /* The gateway stops reading the cell, and goes on; both may be said again. */
 void cg_life_pause(struct cg_life *life, enum cg_life_pause pause, uint64_t now_ns);
 void cg_life_unpause(struct cg_life *life, uint64_t window_ns, uint64_t now_ns);

@@ -9,14 +9,17 @@
 
 struct cg_life_range {
     uint64_t first, last;
+    enum cg_life_drop reason;
 };
 
 struct cg_life_drops {
     uint64_t told_ns;               /* 0: never yet */
     uint64_t counts[CG_DROP_COUNT]; /* to be told */
-    /* Of CG_DROP_SIGNING, in their order; not touching each other. */
+    /* In their order; those of one reason do not touch each other. */
     struct cg_life_range *ranges;
     size_t ranges_count, ranges_capacity;
+    bool losses;        /* some are of the spool's losses … */
+    bool short_of_room; /* … but not all of those that were taken */
 };
 
 /* True if there is something to tell; NULL has nothing. */

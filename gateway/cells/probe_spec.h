@@ -57,6 +57,7 @@ struct cg_probe_policy {
     struct cg_strings roots; /* that paths may lie beneath; none: anywhere, but no PUT */
     uint64_t interval_ns;    /* of probes that say none */
     uint64_t deadline_ns;    /* for an answer that somebody else gives */
+    bool netns;              /* probes may enter network namespaces */
     bool enabled[CG_PROBE_COUNT];
     struct cg_probe_spec defaults; /* with {cell_id} in its texts */
     struct {

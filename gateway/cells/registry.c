@@ -17,7 +17,7 @@ enum {
 
 struct cg_registry {
     struct cg_spool *spool;
-    uint64_t default_window_ns;
+    _Atomic uint64_t default_window_ns;
     unsigned threads;
 
     pthread_mutex_t lock; /* covers all below */
@@ -199,7 +199,7 @@ bool cg_registry_new(struct cg_spool *spool, unsigned ingress_threads, uint64_t 
         return cg_error_set(err, "out of memory for the cells");
     }
     registry->spool = spool;
-    registry->default_window_ns = default_window_ns;
+    atomic_init(&registry->default_window_ns, default_window_ns);
     registry->threads = ingress_threads;
     if (!grow(registry, BUCKETS_INITIAL, err)) {
         free(registry);
@@ -334,8 +334,11 @@ static struct cg_cell *make_cell(const struct cg_registry *registry,
         (void)cg_error_set(err, "out of memory for cell %s", spec->cell_id);
         return NULL;
     }
-    cell->keepalive_window_ns =
-        spec->keepalive_window_ns == 0 ? registry->default_window_ns : spec->keepalive_window_ns;
+    cell->default_window = spec->keepalive_window_ns == 0;
+    atomic_init(&cell->keepalive_window_ns,
+                cell->default_window
+                    ? atomic_load_explicit(&registry->default_window_ns, memory_order_relaxed)
+                    : spec->keepalive_window_ns);
     cell->registered_ns = monotonic_ns;
     return cell;
 }
@@ -441,6 +444,19 @@ struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes c
     }
     (void)pthread_mutex_unlock(&registry->lock);
     return cell;
+}
+
+void cg_registry_set_window(struct cg_registry *registry, uint64_t default_window_ns)
+{
+    atomic_store_explicit(&registry->default_window_ns, default_window_ns, memory_order_relaxed);
+    (void)pthread_mutex_lock(&registry->lock);
+    for (struct cg_cell *cell = registry->first; cell != NULL; cell = cell->next) {
+        if (cell->default_window) {
+            atomic_store_explicit(&cell->keepalive_window_ns, default_window_ns,
+                                  memory_order_relaxed);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry->lock);
 }
 
 static void leave_buckets(struct cg_registry *registry, struct cg_cell *cell)

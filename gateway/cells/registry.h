@@ -47,7 +47,6 @@ struct cg_cell {
     struct cg_spool_run *run;
     const char *vsock_uds_base;
     const struct cg_probe_spec *probes; /* as the registration says; NULL: nothing */
-    uint64_t keepalive_window_ns;
     mode_t socket_mode;
     uid_t socket_uid; /* (uid_t)-1: leave */
     gid_t socket_gid;
@@ -56,6 +55,8 @@ struct cg_cell {
     uint64_t registered_ns;     /* monotonic */
     uint16_t silence_recovered; /* cg_spool_run_silence, as it was registered */
     bool configured;            /* by the configuration file, and so not removed by request */
+    bool default_window;        /* it follows the gateway's default: */
+    _Atomic uint64_t keepalive_window_ns;
 
     /* Written by the cell's ingress thread, read by anybody. */
     _Atomic bool paused;
@@ -132,6 +133,9 @@ enum cg_registry_outcome {
 CG_MUST_USE enum cg_registry_outcome
 cg_registry_enrol(struct cg_registry *registry, const struct cg_cell_spec *spec, uint64_t vmm_pid,
                   uint64_t monotonic_ns, struct cg_cell **ret_cell, struct cg_error *err);
+
+/* Another default from now on, also for the cells that follow it. Their readers are to be told. */
+void cg_registry_set_window(struct cg_registry *registry, uint64_t default_window_ns);
 
 /* A reference to the cell of that id; NULL if there is none. */
 struct cg_cell *cg_registry_find(struct cg_registry *registry, struct cg_bytes cell_id);

@@ -55,7 +55,7 @@ const char *cg_cell_state_name(enum cg_cell_state state)
 struct cg_silence_facts cg_silence_facts_of(const struct cg_cell *cell)
 {
     return (struct cg_silence_facts){
-        .window_ns = cell->keepalive_window_ns,
+        .window_ns = atomic_load_explicit(&cell->keepalive_window_ns, memory_order_relaxed),
         .last_frame_ns = atomic_load_explicit(&cell->last_frame_ns, memory_order_relaxed),
         .awaited_from_ns = atomic_load_explicit(&cell->awaited_from_ns, memory_order_relaxed),
         .connections = atomic_load_explicit(&cell->connections, memory_order_relaxed),

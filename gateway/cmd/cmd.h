@@ -18,6 +18,7 @@ int cg_cmd_keygen(int argc, char **argv);
 int cg_cmd_run(int argc, char **argv);
 int cg_cmd_send(int argc, char **argv);
 int cg_cmd_sign(int argc, char **argv);
+int cg_cmd_spool(int argc, char **argv);
 int cg_cmd_status(int argc, char **argv);
 int cg_cmd_tap(int argc, char **argv);
 int cg_cmd_top(int argc, char **argv);

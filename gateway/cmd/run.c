@@ -4,6 +4,8 @@
 #include "cmd/cmd.h"
 #include "gateway.h"
 #include "run/config.h"
+#include "run/notify.h"
+#include "run/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,16 +13,19 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 enum {
     SETTINGS_MAX = 256,
     DESCRIPTORS_BESIDE_CELLS = 512,
     DESCRIPTOR_TABLE_MAX = 65536,
-    PROBLEMS_BYTES_MAX = 1 << 20
+    PROBLEMS_BYTES_MAX = 1 << 20,
+    WATCHDOG_SHARE = 4,     /* so many looks in the time that the watchdog allows */
+    EXTEND_PERIOD_MS = 500, /* how often a drain asks for more time, */
+    EXTEND_MS = 15000,      /* and how much it asks for */
 };
 
 static const char help[] =
@@ -32,6 +37,7 @@ static const char help[] =
     "\n"
     "SIGTERM, SIGINT  stop accepting, append what the sockets hold, give the exporters\n"
     "                 shutdown.drain to catch up, exit 0; a second one ends the waiting\n"
+    "SIGHUP           read the configuration, keys and certificates again\n"
     "SIGUSR1          exporters reopen their files\n"
     "\n"
     "exit: 0 stopped cleanly, 1 could not start, 64 usage, 78 configuration\n";
@@ -87,38 +93,110 @@ static void block_signals(sigset_t *ret_set)
     (void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a full disk, and no end */
 }
 
+/* Asks for time to drain now and then: the unit's limit is for a gateway that does not end. */
+static void ask_for_time(void)
+{
+    static uint64_t next_ns;
+    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
+    if (now_ns >= next_ns) {
+        next_ns = now_ns + EXTEND_PERIOD_MS * CG_NS_PER_MS;
+        cg_notify_extend(EXTEND_MS * CG_NS_PER_MS);
+    }
+}
+
 /* Once the gateway drains, a second request to stop is the operator's word that waiting is over; a
- * rotation of logs (SIGUSR1) is not. */
+ * rotation of logs (SIGUSR1) or a reload (SIGHUP) is not. */
 static bool is_stop_asked_again(void)
 {
+    ask_for_time();
     sigset_t stop;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);
     sigaddset(&stop, SIGINT);
-    sigaddset(&stop, SIGHUP);
     const struct timespec now = {0};
     static bool asked; /* the signal is taken once, the answer stays */
     asked = asked || sigtimedwait(&stop, NULL, &now) > 0;
     return asked;
 }
 
+/* The next signal; 0: there was none until then (UINT64_MAX: for ever). */
+static int await_signal(const sigset_t *set, uint64_t until_ns)
+{
+    if (until_ns == UINT64_MAX) {
+        int number = 0;
+        return sigwait(set, &number) == 0 ? number : 0;
+    }
+    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
+    uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    const struct timespec wait = {.tv_sec = (time_t)(wait_ns / CG_NS_PER_S),
+                                  .tv_nsec = (long)(wait_ns % CG_NS_PER_S)};
+    int number = sigtimedwait(set, NULL, &wait);
+    return number > 0 ? number : 0;
+}
+
+/* Says that the gateway is alive if every thread that guests depend on has turned since the last
+ * look; a stuck one silences the watchdog, which then ends the process. */
+static void keep_watchdog(struct cg_gateway *gateway)
+{
+    static const char *stuck_before;
+    const char *stuck = NULL;
+    if (cg_gateway_turns(gateway, &stuck)) {
+        cg_notify_alive();
+    } else if (stuck_before == NULL || strcmp(stuck, stuck_before) != 0) {
+        CG_LOG(CG_LOG_ERROR, "thread_stuck", CG_F_STR("thread", stuck));
+    }
+    stuck_before = stuck;
+}
+
 static void serve(struct cg_gateway *gateway, const sigset_t *set)
 {
+    const uint64_t period_ns = cg_notify_watchdog_ns() / WATCHDOG_SHARE;
+    uint64_t look_ns = period_ns == 0 ? UINT64_MAX : 0;
     for (;;) {
-        int number = 0;
-        if (sigwait(set, &number) != 0) {
-            continue;
+        int number = await_signal(set, look_ns);
+        if (look_ns != UINT64_MAX && cg_clock_monotonic(&cg_clock_system) >= look_ns) {
+            look_ns = cg_clock_monotonic(&cg_clock_system) + period_ns;
+            keep_watchdog(gateway);
         }
-        if (number != SIGUSR1) {
+        switch (number) {
+        case SIGTERM:
+        case SIGINT:
             CG_LOG(CG_LOG_INFO, "stopping", CG_F_STR("signal", sigabbrev_np(number)));
             return;
+        case SIGHUP:
+            CG_LOG(CG_LOG_INFO, "reloading", CG_F_STR("signal", "HUP"));
+            cg_notify_reloading();
+            cg_gateway_ask_reload(gateway, cg_notify_ready);
+            break;
+        case SIGUSR1:
+            CG_LOG(CG_LOG_INFO, "reopening", CG_F_STR("signal", "USR1"));
+            cg_gateway_reopen(gateway);
+            break;
+        default:
+            break;
         }
-        CG_LOG(CG_LOG_INFO, "reopening", CG_F_STR("signal", "USR1"));
-        cg_gateway_reopen(gateway);
     }
 }
 
-static int run_gateway(const struct cg_config *config)
+/* A descriptor that nobody has taken is a unit that means something else than we do. */
+static void report_inherited(struct cg_inherited *inherited)
+{
+    for (size_t i = 0; i < inherited->count; i++) {
+        if (inherited->items[i].fd >= 0) {
+            CG_LOG(CG_LOG_WARNING, "descriptor_unused", CG_F_STR("name", inherited->items[i].name),
+                   CG_F_STR("advice", "FileDescriptorName= of the socket unit: http or control"));
+        }
+    }
+    cg_inherited_close(inherited);
+}
+
+static void free_sandbox(struct cg_sandbox **sandbox)
+{
+    cg_sandbox_free(*sandbox);
+}
+
+/* Takes the configuration. */
+static int run_gateway(const struct cg_gateway_source *source, struct cg_config *config)
 {
     sigset_t set;
     block_signals(&set);
@@ -133,19 +211,29 @@ static int run_gateway(const struct cg_config *config)
     raise_descriptor_limit(config);
     grow_descriptor_table();
 
-    struct cg_gateway *gateway = NULL;
     struct cg_error err = {0};
-    if (!cg_gateway_start(config, &gateway, &err)) {
+    __attribute__((cleanup(free_sandbox))) struct cg_sandbox *sandbox = NULL;
+    bool is_helper = false;
+    bool prepared = cg_sandbox_prepare(source->path, config, &sandbox, &is_helper, &err);
+    if (prepared && is_helper) {
+        cg_config_free(config);
+        return CG_EXIT_OK; /* the gateway that it helped is gone */
+    }
+    struct cg_gateway *gateway = NULL;
+    if (!prepared || !cg_gateway_start(source, config, sandbox, &gateway, &err)) {
         CG_LOG(CG_LOG_ERROR, "start_failed", CG_F_STR("reason", err.text));
+        cg_config_free(config);
         return CG_EXIT_FAILED;
     }
+    report_inherited(source->inherited);
     CG_LOG(CG_LOG_INFO, "ready", CG_F_U64("cells", config->ingress.cells.count));
-    (void)sd_notify(0, "READY=1");
+    cg_notify_ready();
 
     serve(gateway, &set);
-    (void)sd_notify(0, "STOPPING=1");
-    cg_gateway_drain(gateway, cg_clock_monotonic(&cg_clock_system) + config->shutdown.drain_ns,
-                     is_stop_asked_again);
+    cg_notify_stopping();
+    const uint64_t drain_ns = cg_gateway_drain_ns(gateway);
+    cg_notify_extend(drain_ns + EXTEND_MS * CG_NS_PER_MS);
+    cg_gateway_drain(gateway, cg_clock_monotonic(&cg_clock_system) + drain_ns, is_stop_asked_again);
     cg_gateway_stop(gateway);
     CG_LOG(CG_LOG_INFO, "stopped", CG_F_U64("status", CG_EXIT_OK));
     return CG_EXIT_OK;
@@ -188,7 +276,10 @@ int cg_cmd_run(int argc, char **argv)
         (void)fprintf(stderr, "%s", cg_buf_str(&problems));
         return CG_EXIT_CONFIG;
     }
-    int status = run_gateway(config);
-    cg_config_free(config);
+    struct cg_inherited inherited;
+    cg_inherited_collect(&inherited);
+    const struct cg_gateway_source source = {path, settings, settings_count, &inherited};
+    int status = run_gateway(&source, config);
+    cg_inherited_close(&inherited);
     return status;
 }

@@ -7,7 +7,13 @@
 #include <cbor.h>
 #include <cjson/cJSON.h>
 #include <getopt.h>
+#ifdef CELLGATE_EXPORTER_KAFKA
+#include <librdkafka/rdkafka.h>
+#endif
 #include <microhttpd.h>
+#ifdef CELLGATE_EXPORTER_NATS_JETSTREAM
+#include <nats/nats.h>
+#endif
 #include <openssl/crypto.h>
 #if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
 #include <protobuf-c/protobuf-c.h>
@@ -41,6 +47,12 @@ static size_t list_libraries(struct library libraries[LIBRARIES_MAX])
         {"libyaml", yaml_get_version_string()},
         {"zlib", zlibVersion()},
         {"libzstd", ZSTD_versionString()},
+#ifdef CELLGATE_EXPORTER_KAFKA
+        {"librdkafka", rd_kafka_version_str()},
+#endif
+#ifdef CELLGATE_EXPORTER_NATS_JETSTREAM
+        {"libnats", nats_GetVersion()},
+#endif
 #if defined(CELLGATE_EXPORTER_OTLP_GRPC) || defined(CELLGATE_EXPORTER_OTLP_HTTP)
         {"protobuf-c", protobuf_c_version()},
 #endif

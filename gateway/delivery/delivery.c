@@ -1,5 +1,6 @@
 #include "delivery/delivery.h"
 
+#include "base/thread.h"
 #include "delivery/worker.h"
 
 #include "cellgate/cleanup.h"
@@ -123,13 +124,10 @@ static int create_thread(struct cg_delivery *delivery, void *(*run)(void *), con
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(ret_thread, NULL, run, delivery);
+    char name[16]; /* what pthread_setname_np takes */
+    (void)snprintf(name, sizeof(name), "%s-%.12s", prefix, delivery->config.name);
+    int failure = cg_thread_start(ret_thread, name, run, delivery);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failure == 0) {
-        char name[16]; /* what pthread_setname_np takes */
-        (void)snprintf(name, sizeof(name), "%s-%.12s", prefix, delivery->config.name);
-        (void)pthread_setname_np(*ret_thread, name);
-    }
     return failure;
 }
 
@@ -269,6 +267,7 @@ bool cg_delivery_start(const struct cg_delivery_config *config, struct cg_spool 
         !cg_spool_reader_open(spool, config->name, &delivery->reader, err)) {
         return cg_error_context(err, "exporter %s", config->name);
     }
+    cg_spool_reader_limit(delivery->reader, config->spool_quota_bytes);
     cg_replay_init(delivery);
     if (!start_worker(delivery, err)) {
         return cg_error_context(err, "exporter %s", config->name);

@@ -29,6 +29,7 @@ struct cg_delivery_config {
     uint64_t retry_after_max_ns;
     uint64_t suspect_after; /* the same suspicious answer to one batch, in a row */
 
+    uint64_t spool_quota_bytes;           /* cg_spool_reader_limit; 0: none */
     const struct cg_filter_rules *filter; /* checked; NULL: every event */
 
     uint64_t max_age_ns;  /* an older event is set aside; 0: none is */

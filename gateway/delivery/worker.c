@@ -206,6 +206,7 @@ static void pause_for(struct cg_delivery *delivery, enum cg_plan_wait wait, cons
 static void pass(struct cg_delivery *delivery, uint64_t events, uint64_t filtered)
 {
     cg_spool_reader_ack(delivery->reader, events);
+    note_progress(delivery); /* also where nothing is sent: the destination is not asked then */
     pthread_mutex_lock(&delivery->mutex);
     delivery->status.filtered_events += filtered;
     pthread_cond_broadcast(&delivery->changed);
@@ -283,7 +284,6 @@ void cg_worker_acknowledge(struct cg_delivery *delivery, uint64_t count)
     CG_ASSERT(count <= window->count);
     uint64_t events = cg_selection_take(&delivery->selection, count);
     delivery->head_index = cg_selection_next_index(&delivery->selection);
-    note_progress(delivery);
     if (count == window->count) {
         *window = (struct cg_batch){0};
     } else {

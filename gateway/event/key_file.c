@@ -1,43 +1,37 @@
 #include "event/key_file.h"
 
+#include "base/secret_file.h"
 #include "cellgate/cleanup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* O_NONBLOCK: a FIFO in the key's place must not stop the start. */
-static int open_plain(const char *path)
-{
-    return open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 /* Opens the file that `name` means; *ret_credential says whether it is one of systemd's. */
 static int open_key_file(const char *name, const char *credentials_dir, bool *ret_credential)
 {
     *ret_credential = false;
     if (credentials_dir == NULL || *credentials_dir != '/') {
-        return open_plain(name);
+        return cg_secret_file_open(name);
     }
     size_t dir_len = strlen(credentials_dir);
     if (strchr(name, '/') != NULL) {
         *ret_credential = strncmp(name, credentials_dir, dir_len) == 0 && name[dir_len] == '/' &&
                           strstr(name + dir_len, "/..") == NULL;
-        return open_plain(name);
+        return cg_secret_file_open(name);
     }
     char path[PATH_MAX];
     int len = snprintf(path, sizeof(path), "%s/%s", credentials_dir, name);
     int fd = -1;
     errno = ENAMETOOLONG;
     if (len > 0 && (size_t)len < sizeof(path)) {
-        fd = open_plain(path);
+        fd = cg_secret_file_open(path);
     }
     *ret_credential = fd >= 0 || errno != ENOENT;
-    return *ret_credential ? fd : open_plain(name);
+    return *ret_credential ? fd : cg_secret_file_open(name);
 }
 
 static bool check_file(int fd, const char *name, bool credential, struct cg_error *err)

@@ -392,6 +392,20 @@ void cg_signing_key_free(struct cg_signing_key *key)
     sodium_free(key);
 }
 
+bool cg_signing_key_equal(const struct cg_signing_key *a, const struct cg_signing_key *b)
+{
+    return a->mode == b->mode && cg_bytes_equal(cg_signing_key_kid(a), cg_signing_key_kid(b)) &&
+           a->key_len == b->key_len && sodium_memcmp(a->key, b->key, a->key_len) == 0;
+}
+
+bool cg_signing_key_may_follow(const struct cg_signing_key *before,
+                               const struct cg_signing_key *after)
+{
+    return before->mode == CG_SIGNING_OFF || after->mode == CG_SIGNING_OFF ||
+           !cg_bytes_equal(cg_signing_key_kid(before), cg_signing_key_kid(after)) ||
+           cg_signing_key_equal(before, after);
+}
+
 enum cg_signing_mode cg_signing_key_mode(const struct cg_signing_key *key)
 {
     return key->mode;

@@ -41,6 +41,11 @@ CG_MUST_USE bool cg_signing_key_load(const struct cg_key_request *request,
 /* Wipes and frees; NULL is fine. */
 void cg_signing_key_free(struct cg_signing_key *key);
 
+/* Whether they sign alike: mode, kid and key. */
+bool cg_signing_key_equal(const struct cg_signing_key *a, const struct cg_signing_key *b);
+/* False for another key, or mode, under the same kid: verifiers could not follow. */
+bool cg_signing_key_may_follow(const struct cg_signing_key *before,
+                               const struct cg_signing_key *after);
 enum cg_signing_mode cg_signing_key_mode(const struct cg_signing_key *key);
 struct cg_bytes cg_signing_key_kid(const struct cg_signing_key *key);
 /* The raw key bytes; for cg_signer_new only. */

@@ -29,9 +29,12 @@ struct cg_control {
     struct cg_enrolment *enrolment;
     struct cg_http_jobs *jobs;
     struct cg_http_server *server;
+    cg_reload *reload;
+    void *reload_context;
 };
 
 static const char flush_path[] = "/v1/flush";
+static const char reload_path[] = "/v1/reload";
 static const char tap_path[] = "/v1/tap";
 
 static bool is(const char *a, const char *b)
@@ -63,9 +66,11 @@ static void wait_until(const struct cg_control *control, uint64_t index, uint64_
                        struct cg_http_answer *answer)
 {
     const struct cg_gateway_view *view = control->view;
+    cg_view_lock(view);
     for (size_t i = 0; i < view->deliveries_count; i++) {
         cg_delivery_flush(view->deliveries[i]);
     }
+    cg_view_unlock(view);
     answer->wait = (struct cg_http_wait){
         .until_index = index,
         .deadline_ns = cg_clock_monotonic(view->clock) + timeout_ns,
@@ -132,14 +137,14 @@ static bool finished(void *context, const struct cg_http_request *request,
 {
     (void)request;
     const struct cg_gateway_view *view = ((struct cg_control *)context)->view;
-    if (all_acknowledged(view, answer->wait.until_index)) {
-        return true;
-    }
-    bool overdue = cg_clock_monotonic(view->clock) >= answer->wait.deadline_ns;
-    if (overdue) {
+    cg_view_lock(view);
+    bool done = all_acknowledged(view, answer->wait.until_index);
+    if (!done && cg_clock_monotonic(view->clock) >= answer->wait.deadline_ns) {
         give_up(view, answer);
+        done = true;
     }
-    return overdue;
+    cg_view_unlock(view);
+    return done;
 }
 
 /* --- POST /v1/flush --- */
@@ -170,13 +175,43 @@ static void flush(const struct cg_control *control, const struct cg_http_request
     }
     answer->content_type = "application/json";
     cg_buf_append_str(&answer->body, "{\"exporters\":[");
+    cg_view_lock(control->view);
     for (size_t i = 0; i < control->view->deliveries_count; i++) {
         struct cg_delivery_status status;
         cg_delivery_status(control->view->deliveries[i], &status);
         cg_buf_printf(&answer->body, "%s\"%s\"", i == 0 ? "" : ",", status.name);
     }
+    cg_view_unlock(control->view);
     cg_buf_append_str(&answer->body, "]}\n");
     wait_until(control, until_index, timeout_ns, answer);
+}
+
+/* --- POST /v1/reload --- */
+
+static void reload(const struct cg_control *control, struct cg_http_answer *answer)
+{
+    cg_auto_buf struct cg_buf report;
+    cg_auto_buf struct cg_buf problems;
+    cg_buf_init(&report, CG_RELOAD_REPORT_BYTES_MAX);
+    cg_buf_init(&problems, CG_RELOAD_PROBLEMS_BYTES_MAX);
+    enum cg_reload_outcome outcome = control->reload(control->reload_context, &report, &problems);
+    if (outcome == CG_RELOAD_DONE) {
+        answer->content_type = "application/json";
+        cg_buf_append(&answer->body, cg_buf_bytes(&report));
+        cg_buf_append_char(&answer->body, '\n');
+        return;
+    }
+    if (outcome == CG_RELOAD_REFUSED) {
+        cg_http_problem(answer, MHD_HTTP_UNPROCESSABLE_CONTENT,
+                        "the configuration is refused, and nothing has changed");
+    } else {
+        cg_http_problem(answer, MHD_HTTP_INTERNAL_SERVER_ERROR,
+                        "the configuration is in force in part only");
+    }
+    answer->body.len -= strlen("}\n");
+    cg_buf_append_str(&answer->body, ",\"problems\":");
+    cg_reloads_append_problems(cg_buf_bytes(&problems), &answer->body);
+    cg_buf_append_str(&answer->body, "}\n");
 }
 
 /* --- PUT and DELETE /v1/cells/{id} --- */
@@ -293,15 +328,22 @@ static void dead_letters(const struct cg_control *control, const struct cg_http_
         cg_http_problem(answer, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a body is application/json");
         return;
     }
+    cg_view_lock(control->view);
     cg_dead_letters_page(control->view, request, answer);
+    cg_view_unlock(control->view);
 }
 
 /* --- the listener --- */
 
+/* What is done rather than read, and so asked for with POST. */
+static bool is_deed(const struct cg_control *control, const char *path)
+{
+    return is(path, flush_path) || (is(path, reload_path) && control->reload != NULL);
+}
+
 static bool defers(void *context, const struct cg_http_request *request)
 {
-    (void)context;
-    if (is(request->path, flush_path)) {
+    if (is_deed(context, request->path)) {
         return is(request->method, MHD_HTTP_METHOD_POST);
     }
     if (cg_dead_letters_page_has(request->path)) {
@@ -317,7 +359,9 @@ static void work(void *context, const struct cg_http_request *request,
 {
     const struct cg_control *control = context;
     const char *cell_id = cg_public_cell_id(request->path);
-    if (cg_dead_letters_page_has(request->path)) {
+    if (is(request->path, reload_path)) {
+        reload(control, answer);
+    } else if (cg_dead_letters_page_has(request->path)) {
         dead_letters(control, request, answer);
     } else if (cell_id == NULL) {
         flush(control, request, answer);
@@ -332,8 +376,10 @@ static void handle(void *context, const struct cg_http_request *request,
                    struct cg_http_answer *answer)
 {
     const struct cg_control *control = context;
-    if (is(request->path, flush_path)) {
-        cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED, "flushing is asked for with POST");
+    if (is_deed(control, request->path)) {
+        cg_http_problem(answer, MHD_HTTP_METHOD_NOT_ALLOWED,
+                        is(request->path, flush_path) ? "flushing is asked for with POST"
+                                                      : "reloading is asked for with POST");
         answer->allow = "POST";
         return;
     }
@@ -377,7 +423,8 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
         return false;
     }
     char address[CG_ADDRESS_TEXT_MAX];
-    int len = snprintf(address, sizeof(address), "unix:%s", config->socket);
+    int len = snprintf(address, sizeof(address), "unix:%s",
+                       config->inherited_fd == NULL ? config->socket : "");
     if (len < 0 || (size_t)len >= sizeof(address)) {
         return cg_error_set(err, "control.socket: %s is too long", config->socket);
     }
@@ -387,12 +434,15 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
     }
     control->view = view;
     control->enrolment = enrolment;
+    control->reload = config->reload;
+    control->reload_context = config->reload_context;
     if (!cg_http_jobs_start(WORKERS, WAITING_MAX, &control->jobs, err)) {
         free(control);
         return false;
     }
     const struct cg_http_server_config listener = {
         .address = address,
+        .inherited_fd = config->inherited_fd,
         .limits = {.max = config->connections_max,
                    .per_address_max = config->connections_max,
                    .request_ns = config->request_timeout_ns,
@@ -415,6 +465,11 @@ bool cg_control_start(const struct cg_control_config *config, const struct cg_ga
     }
     *ret_control = control;
     return true;
+}
+
+const char *cg_control_address(const struct cg_control *control)
+{
+    return cg_http_server_address(control->server);
 }
 
 void cg_control_stop(struct cg_control *control)

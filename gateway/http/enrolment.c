@@ -1,5 +1,6 @@
 #include "http/enrolment.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "cellgate/log.h"
@@ -250,9 +251,9 @@ static void remove_unbound(struct cg_enrolment *enrolment, const char *cell_id,
     }
 }
 
-/* `run_id`: only if it is this run; NULL: whatever it is. */
+/* `run_id`: only if it is this run; NULL: whatever it is. `configured`: only of the file's. */
 static void remove_cell(struct cg_enrolment *enrolment, const char *cell_id, const char *run_id,
-                        struct cg_enrol_result *result)
+                        bool configured, struct cg_enrol_result *result)
 {
     const struct cg_enrolment_config *config = &enrolment->config;
     struct cg_cell *cell = cg_registry_find(config->registry, cg_bytes_str(cell_id));
@@ -260,9 +261,10 @@ static void remove_cell(struct cg_enrolment *enrolment, const char *cell_id, con
         remove_unbound(enrolment, cell_id, result);
         return;
     }
+    CG_ASSERT(cell->configured || !configured);
     char its_run[CG_ID_BYTES_MAX + 1];
     (void)snprintf(its_run, sizeof(its_run), "%.*s", CG_BYTES_ARG(cell->identity.run_id));
-    if (cell->configured) {
+    if (cell->configured && !configured) {
         (void)cg_error_set(&result->detail, "cell_id: %s is a cell of the configuration file",
                            cell_id);
         answer_by_detail(result, CG_ENROL_CONFLICT);
@@ -279,7 +281,7 @@ static void remove_cell(struct cg_enrolment *enrolment, const char *cell_id, con
 }
 
 static void delete_run(struct cg_enrolment *enrolment, const char *cell_id, const char *run_id,
-                       struct cg_enrol_result *ret_result)
+                       bool configured, struct cg_enrol_result *ret_result)
 {
     *ret_result = (struct cg_enrol_result){0};
     struct busy mine = {.cell_id = cell_id};
@@ -287,14 +289,20 @@ static void delete_run(struct cg_enrolment *enrolment, const char *cell_id, cons
         answer_closed(ret_result);
         return;
     }
-    remove_cell(enrolment, cell_id, run_id, ret_result);
+    remove_cell(enrolment, cell_id, run_id, configured, ret_result);
     end(enrolment, &mine);
 }
 
 void cg_enrol_delete(struct cg_enrolment *enrolment, const char *cell_id,
                      struct cg_enrol_result *ret_result)
 {
-    delete_run(enrolment, cell_id, NULL, ret_result);
+    delete_run(enrolment, cell_id, NULL, false, ret_result);
+}
+
+void cg_enrol_withdraw(struct cg_enrolment *enrolment, const char *cell_id,
+                       struct cg_enrol_result *ret_result)
+{
+    delete_run(enrolment, cell_id, NULL, true, ret_result);
 }
 
 /* Called by the watcher's thread; false: it failed, and is to be tried again. */
@@ -302,7 +310,7 @@ static bool vmm_ended(void *context, const char *cell_id, const char *run_id)
 {
     struct cg_enrolment *enrolment = context;
     struct cg_enrol_result result;
-    delete_run(enrolment, cell_id, run_id, &result);
+    delete_run(enrolment, cell_id, run_id, false, &result);
     bool done = result.outcome == CG_ENROL_REMOVED || result.outcome == CG_ENROL_NOT_FOUND;
     CG_LOG(done ? CG_LOG_INFO : CG_LOG_WARNING, "vmm_ended", CG_F_STR("cell", cell_id),
            CG_F_STR("run", run_id), CG_F_STR("detail", result.detail.text));
@@ -425,11 +433,8 @@ static void *mend(void *context)
 
 static bool start_mending(struct cg_enrolment *enrolment, struct cg_error *err)
 {
-    int errnum = pthread_create(&enrolment->mender, NULL, mend, enrolment);
+    int errnum = cg_thread_start(&enrolment->mender, "mender", mend, enrolment);
     enrolment->mending = errnum == 0;
-    if (enrolment->mending) {
-        (void)pthread_setname_np(enrolment->mender, "mender");
-    }
     return enrolment->mending || cg_error_errno(err, errnum, "start the mender thread");
 }
 

@@ -78,5 +78,8 @@ void cg_enrol_put(struct cg_enrolment *enrolment, const struct cg_enrol_request 
                   struct cg_enrol_result *ret_result);
 void cg_enrol_delete(struct cg_enrolment *enrolment, const char *cell_id,
                      struct cg_enrol_result *ret_result);
+/* The same of a cell that the configuration file had, and has no more. */
+void cg_enrol_withdraw(struct cg_enrolment *enrolment, const char *cell_id,
+                       struct cg_enrol_result *ret_result);
 
 #endif

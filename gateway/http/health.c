@@ -66,6 +66,26 @@ static void exporter_line(const struct cg_delivery_status *exporter, struct cg_b
     check_line(out, '?', name, words);
 }
 
+/* Says beforehand when there will be no room any more, which is no reason yet to send no guests. */
+static void spool_line(const struct cg_spool_status *spool, struct cg_buf *out)
+{
+    enum { SOON_S = 3600, NEARLY_PARTS = 10 };
+    char words[128];
+    if (!spool->appendable) {
+        check_line(out, '-', "spool", spool->last_error);
+    } else if (spool->seconds_until_full < SOON_S) {
+        (void)snprintf(words, sizeof(words), "full in about %.0f s: an exporter is behind",
+                       spool->seconds_until_full);
+        check_line(out, '?', "spool", words);
+    } else if (spool->held_bytes >= spool->bytes_max - spool->bytes_max / NEARLY_PARTS) {
+        (void)snprintf(words, sizeof(words), "%llu of %llu bytes wait for exporters",
+                       (unsigned long long)spool->held_bytes, (unsigned long long)spool->bytes_max);
+        check_line(out, '?', "spool", words);
+    } else {
+        check_line(out, '+', "spool", "ok");
+    }
+}
+
 static void registrations_line(const struct cg_gateway_view *view, struct cg_buf *out)
 {
     uint64_t unbound = cg_metric_get(CG_SERIES_registrations_unbound);
@@ -81,6 +101,11 @@ static void registrations_line(const struct cg_gateway_view *view, struct cg_buf
     }
 }
 
+static bool helper_ended(const struct cg_gateway_view *view)
+{
+    return view->sandbox != NULL && cg_sandbox_helper(view->sandbox) == CG_HELPER_ENDED;
+}
+
 void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
                      struct cg_http_answer *answer)
 {
@@ -92,9 +117,12 @@ void cg_health_ready(const struct cg_gateway_view *view, bool verbose,
     if (verbose) {
         check_line(&answer->body, phase == CG_PHASE_READY ? '+' : '-', "gateway",
                    phase_name(phase));
-        check_line(&answer->body, spool.appendable ? '+' : '-', "spool",
-                   spool.appendable ? "ok" : spool.last_error);
+        spool_line(&spool, &answer->body);
         registrations_line(view, &answer->body);
+        if (helper_ended(view)) {
+            check_line(&answer->body, '?', "sandbox",
+                       "the privileged helper has ended: some sockets cannot be made");
+        }
         for (size_t i = 0; i < view->deliveries_count; i++) {
             struct cg_delivery_status exporter;
             cg_delivery_status(view->deliveries[i], &exporter);
@@ -162,6 +190,20 @@ static void add_cells(const struct cg_gateway_view *view, cJSON *report)
     }
 }
 
+static void add_sandbox(const struct cg_gateway_view *view, cJSON *report)
+{
+    if (view->sandbox == NULL) {
+        return;
+    }
+    cJSON *object = cJSON_AddObjectToObject(report, "sandbox");
+    for (unsigned part = 0; part < CG_SANDBOX_PARTS; part++) {
+        (void)cJSON_AddBoolToObject(object, cg_sandbox_part_name((enum cg_sandbox_part)part),
+                                    view->sandbox->in_force[part]);
+    }
+    (void)cJSON_AddStringToObject(object, "helper",
+                                  cg_helper_state_name(cg_sandbox_helper(view->sandbox)));
+}
+
 static cJSON *exporter_report(const struct cg_delivery_status *status)
 {
     cJSON *object = cJSON_CreateObject();
@@ -176,6 +218,7 @@ static cJSON *exporter_report(const struct cg_delivery_status *status)
     (void)cJSON_AddBoolToObject(object, "stalled", status->stalled);
     add_count(object, "backlog_events", status->backlog.events);
     add_count(object, "backlog_bytes", status->backlog.bytes);
+    add_count(object, "dropped_events", status->backlog.dropped_events);
     add_time(object, "oldest_event_time", status->backlog.oldest_received_ns);
     add_untrusted(object, "last_error", status->last_error);
     add_time(object, "last_error_time", status->last_error_realtime_ns);
@@ -194,6 +237,29 @@ static bool add_exporters(const struct cg_gateway_view *view, cJSON *report)
         trouble = trouble || in_trouble(&status);
     }
     return trouble;
+}
+
+/* Returns whether the last one was refused: what runs is not what the file says. */
+static bool add_reload(const struct cg_gateway_view *view, cJSON *report)
+{
+    struct cg_reload_state state = {.any = false};
+    if (view->reloads != NULL) {
+        cg_reloads_state(view->reloads, &state);
+    }
+    if (!state.any) {
+        (void)cJSON_AddNullToObject(report, "last_reload");
+        return false;
+    }
+    cg_auto_buf struct cg_buf problems;
+    cg_buf_init(&problems, 8 * (size_t)CG_RELOAD_PROBLEMS_BYTES_MAX);
+    cg_reloads_append_problems(cg_buf_bytes(&state.problems), &problems);
+    cg_buf_fini(&state.problems);
+    cJSON *object = cJSON_AddObjectToObject(report, "last_reload");
+    add_time(object, "time", state.realtime_ns);
+    (void)cJSON_AddBoolToObject(object, "success", state.outcome == CG_RELOAD_DONE);
+    const char *text = cg_buf_str(&problems);
+    (void)cJSON_AddRawToObject(object, "problems", text == NULL ? "[]" : text);
+    return state.outcome != CG_RELOAD_DONE;
 }
 
 /* Prints and frees it. */
@@ -238,6 +304,11 @@ static cJSON *exporter_details(const struct cg_gateway_view *view,
     add_count(object, "replayed_events", status->replayed_events);
     add_count(object, "rebuilds", status->rebuilds);
     add_dead_letters(object, status);
+    if (status->backlog.quota_bytes == 0) {
+        (void)cJSON_AddNullToObject(object, "quota_bytes");
+    } else {
+        add_count(object, "quota_bytes", status->backlog.quota_bytes);
+    }
     uint64_t now_ns = cg_clock_monotonic(view->clock);
     if (status->retry_at_ns == 0) {
         (void)cJSON_AddNullToObject(object, "retry_in_ms");
@@ -276,6 +347,9 @@ void cg_health_report(const struct cg_gateway_view *view, struct cg_http_answer 
     add_spool(report, &spool);
     (void)cJSON_AddBoolToObject(report, "registrations_kept", registrations_kept(view));
     bool trouble = add_exporters(view, report);
+    trouble = add_reload(view, report) || trouble;
+    trouble = helper_ended(view) || trouble;
+    add_sandbox(view, report);
     const char *status = phase != CG_PHASE_READY ? phase_name(phase)
                          : !ready                ? "failing"
                          : trouble               ? "degraded"

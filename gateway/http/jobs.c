@@ -1,5 +1,7 @@
 #include "http/jobs.h"
 
+#include "base/thread.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -50,12 +52,11 @@ bool cg_http_jobs_start(unsigned threads, size_t waiting_max, struct cg_http_job
     (void)pthread_cond_init(&jobs->wake, NULL);
     for (; jobs->threads_count < threads; jobs->threads_count++) {
         pthread_t *thread = &jobs->threads[jobs->threads_count];
-        int status = pthread_create(thread, NULL, serve, jobs);
+        int status = cg_thread_start(thread, "http-job", serve, jobs);
         if (status != 0) {
             cg_http_jobs_stop(jobs);
             return cg_error_errno(err, status, "start a thread for requests");
         }
-        (void)pthread_setname_np(*thread, "http-job");
     }
     *ret_jobs = jobs;
     return true;

@@ -4,7 +4,9 @@
 #include "cellgate/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -179,6 +181,38 @@ bool cg_http_listen(const char *address, const struct cg_http_socket *socket, in
         (void)snprintf(ret_name, CG_ADDRESS_TEXT_MAX, "%s", address);
     }
     return true;
+}
+
+/* "unix:/path", or "unix:" for one without a name. */
+static bool name_unix(int fd, char ret_name[CG_ADDRESS_TEXT_MAX], struct cg_error *err)
+{
+    struct sockaddr_un bound = {.sun_family = AF_UNSPEC};
+    socklen_t len = sizeof(bound);
+    if (getsockname(fd, (struct sockaddr *)&bound, &len) != 0) {
+        return cg_error_errno(err, errno, "getsockname");
+    }
+    size_t path_len = len > offsetof(struct sockaddr_un, sun_path) && bound.sun_path[0] == '/'
+                          ? strnlen(bound.sun_path, len - offsetof(struct sockaddr_un, sun_path))
+                          : 0;
+    (void)snprintf(ret_name, CG_ADDRESS_TEXT_MAX, "%s%.*s", unix_prefix, (int)path_len,
+                   bound.sun_path);
+    return true;
+}
+
+bool cg_http_listen_inherited(int fd, char ret_name[CG_ADDRESS_TEXT_MAX], struct cg_error *err)
+{
+    int listens = 0;
+    int family = AF_UNSPEC;
+    socklen_t len = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) != 0 || listens == 0) {
+        return cg_error_set(err, "the socket that was passed does not listen");
+    }
+    len = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len) != 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
+        return cg_error_errno(err, errno, "look at the socket that was passed");
+    }
+    return family == AF_UNIX ? name_unix(fd, ret_name, err) : name_socket(fd, ret_name, err);
 }
 
 void cg_http_unlisten(const char *address)

@@ -27,6 +27,13 @@ CG_MUST_USE bool cg_http_listen(const char *address, const struct cg_http_socket
                                 int *ret_fd, char ret_name[CG_ADDRESS_TEXT_MAX],
                                 struct cg_error *err);
 
+/*
+ * The same of a socket that was passed to us and listens already (socket activation). It is made
+ * non-blocking; on failure it stays the caller's and open. Its file, if it has one, is not ours.
+ */
+CG_MUST_USE bool cg_http_listen_inherited(int fd, char ret_name[CG_ADDRESS_TEXT_MAX],
+                                          struct cg_error *err);
+
 /* Removes the file of a "unix:" address; does nothing for the others. */
 void cg_http_unlisten(const char *address);
 

@@ -153,6 +153,8 @@ static void exporter_counters(const struct exporter_row *rows, size_t count, str
          offsetof(struct cg_delivery_status, dead_letters.replaying)},
         {CG_FAMILY_exporter_replayed_events, offsetof(struct cg_delivery_status, replayed_events)},
         {CG_FAMILY_exporter_rebuilds, offsetof(struct cg_delivery_status, rebuilds)},
+        {CG_FAMILY_exporter_dropped_events,
+         offsetof(struct cg_delivery_status, backlog.dropped_events)},
         {CG_FAMILY_exporter_rejected_events, offsetof(struct cg_delivery_status, rejected_events)},
         {CG_FAMILY_exporter_filtered_events, offsetof(struct cg_delivery_status, filtered_events)},
     };
@@ -230,7 +232,27 @@ static void build(const struct cg_gateway_view *view, struct cg_buf *out)
     family(out, CG_FAMILY_build_info);
     sample_u64(out, CG_FAMILY_build_info, labels, 1);
     family(out, CG_FAMILY_config_last_reload_success);
-    sample_u64(out, CG_FAMILY_config_last_reload_success, "", 1);
+    sample_u64(out, CG_FAMILY_config_last_reload_success, "",
+               view->reloads == NULL || cg_reloads_good(view->reloads) ? 1 : 0);
+}
+
+static void sandbox(const struct cg_gateway_view *view, struct cg_buf *out)
+{
+    if (view->sandbox == NULL) {
+        return;
+    }
+    family(out, CG_FAMILY_sandbox);
+    for (unsigned part = 0; part < CG_SANDBOX_PARTS; part++) {
+        char label[64];
+        (void)snprintf(label, sizeof(label), "part=\"%s\"",
+                       cg_sandbox_part_name((enum cg_sandbox_part)part));
+        sample_u64(out, CG_FAMILY_sandbox, label, view->sandbox->in_force[part] ? 1 : 0);
+    }
+    if (view->sandbox->has_helper) {
+        family(out, CG_FAMILY_helper_up);
+        sample_u64(out, CG_FAMILY_helper_up, "",
+                   cg_sandbox_helper(view->sandbox) == CG_HELPER_RUNNING ? 1 : 0);
+    }
 }
 
 void cg_metrics_page(const struct cg_gateway_view *view, struct cg_buf *out)
@@ -239,6 +261,7 @@ void cg_metrics_page(const struct cg_gateway_view *view, struct cg_buf *out)
     cells(view, out);
     spool(view, out);
     exporters(view, out);
+    sandbox(view, out);
     build(view, out);
     cg_process_metrics(out);
 }

@@ -96,6 +96,20 @@ static const struct route *route_of(const char *path)
     return cg_public_cell_id(path) == NULL ? NULL : &cell_route;
 }
 
+void cg_view_lock(const struct cg_gateway_view *view)
+{
+    if (view->deliveries_lock != NULL) {
+        (void)pthread_rwlock_rdlock(view->deliveries_lock);
+    }
+}
+
+void cg_view_unlock(const struct cg_gateway_view *view)
+{
+    if (view->deliveries_lock != NULL) {
+        (void)pthread_rwlock_unlock(view->deliveries_lock);
+    }
+}
+
 void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_request *request,
                       struct cg_http_answer *answer)
 {
@@ -110,7 +124,9 @@ void cg_public_answer(const struct cg_gateway_view *view, const struct cg_http_r
         answer->allow = "GET, HEAD";
         return;
     }
+    cg_view_lock(view);
     route->get(view, request, answer);
+    cg_view_unlock(view);
 }
 
 static void handle(void *context, const struct cg_http_request *request,
@@ -123,15 +139,17 @@ static void handle(void *context, const struct cg_http_request *request,
 bool cg_public_start(const struct cg_public_config *config, const struct cg_gateway_view *view,
                      struct cg_public **ret_public, struct cg_error *err)
 {
-    struct cg_public *server =
-        calloc(1, sizeof(*server) + config->listen.count * sizeof(struct cg_http_server *));
+    const bool inherits = config->inherited_count > 0;
+    const size_t count = inherits ? config->inherited_count : config->listen.count;
+    struct cg_public *server = calloc(1, sizeof(*server) + count * sizeof(struct cg_http_server *));
     if (server == NULL) {
         return cg_error_set(err, "out of memory");
     }
     server->view = view;
-    for (size_t i = 0; i < config->listen.count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct cg_http_server_config listener = {
-            .address = config->listen.items[i],
+            .address = inherits ? NULL : config->listen.items[i],
+            .inherited_fd = inherits ? &config->inherited_fds[i] : NULL,
             .hosts = config->hosts,
             .limits = {.max = config->connections_max,
                        .per_address_max = config->connections_per_address_max,
@@ -151,9 +169,21 @@ bool cg_public_start(const struct cg_public_config *config, const struct cg_gate
     return true;
 }
 
+size_t cg_public_listeners(const struct cg_public *server)
+{
+    return server->servers_count;
+}
+
 const char *cg_public_address(const struct cg_public *server, size_t which)
 {
     return cg_http_server_address(server->servers[which]);
+}
+
+void cg_public_set_hosts(struct cg_public *server, struct cg_strings hosts)
+{
+    for (size_t i = 0; i < server->servers_count; i++) {
+        cg_http_server_set_hosts(server->servers[i], hosts);
+    }
 }
 
 void cg_public_stop(struct cg_public *server)

@@ -1,9 +1,10 @@
 #include "http/server.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/log.h"
 #include "cellgate/metrics.h"
-#include "http/guard.h"
+#include "http/hosts.h"
 #include "http/listen.h"
 
 #include <errno.h>
@@ -35,11 +36,13 @@ struct exchange {
 
 struct cg_http_server {
     struct cg_http_server_config config;
+    struct cg_http_hosts hosts;
     char address[CG_ADDRESS_TEXT_MAX];
     struct cg_http_clients *clients;
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int wake_fd;
+    bool inherited; /* the listening socket: its file is somebody else's */
     _Atomic bool stopping;
     pthread_t thread;
 
@@ -52,47 +55,6 @@ struct cg_http_server {
 };
 
 /* --- one request --- */
-
-struct host_headers {
-    const char *value;
-    unsigned count;
-};
-
-static enum MHD_Result count_host(void *context, enum MHD_ValueKind kind, const char *key,
-                                  const char *value)
-{
-    (void)kind;
-    struct host_headers *found = context;
-    if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
-        found->value = value;
-        found->count++;
-    }
-    return MHD_YES;
-}
-
-/* Fills in the refusal and returns false if the request may not be answered at all. */
-static bool admit(const struct cg_http_server *server, const struct cg_http_request *request,
-                  const char *version, struct cg_http_answer *answer)
-{
-    struct host_headers host = {0};
-    if (server->config.any_host) {
-        return true;
-    }
-    (void)MHD_get_connection_values(request->native, MHD_HEADER_KIND, count_host, &host);
-    if (host.count == 0 && strcmp(version, MHD_HTTP_VERSION_1_0) == 0) {
-        return true; /* no browser speaks HTTP/1.0 */
-    }
-    if (host.count != 1 || host.value == NULL) {
-        cg_http_problem(answer, MHD_HTTP_BAD_REQUEST, "a request carries exactly one Host");
-        return false;
-    }
-    if (!cg_host_allowed(host.value, server->config.hosts)) {
-        cg_http_problem(answer, MHD_HTTP_FORBIDDEN,
-                        "Host is not an address, localhost or one of http.hosts");
-        return false;
-    }
-    return true;
-}
 
 static void count_answer(unsigned status)
 {
@@ -316,7 +278,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     }
     struct cg_http_answer refusal;
     init_answer(&refusal);
-    bool admitted = admit(server, &request, version, &refusal);
+    bool admitted =
+        server->config.any_host || cg_http_hosts_admit(&server->hosts, &request, version, &refusal);
     enum MHD_Result queued = admitted ? MHD_YES : queue_answer(server, connection, &refusal);
     cg_buf_fini(&refusal.body);
     if (!admitted) {
@@ -536,12 +499,29 @@ static void dismantle(struct cg_http_server *server)
 {
     if (server->daemon != NULL) {
         MHD_stop_daemon(server->daemon);
-        cg_http_unlisten(server->address);
+        if (!server->inherited) {
+            cg_http_unlisten(server->address);
+        }
     }
     cg_http_clients_free(server->clients);
     cg_cleanup_close(&server->wake_fd);
     (void)pthread_mutex_destroy(&server->lock);
+    cg_http_hosts_fini(&server->hosts);
     free(server);
+}
+
+static bool find_listener(struct cg_http_server *server, int *ret_fd, struct cg_error *err)
+{
+    const struct cg_http_server_config *config = &server->config;
+    if (config->inherited_fd == NULL) {
+        return cg_http_listen(config->address, config->socket, ret_fd, server->address, err);
+    }
+    if (!cg_http_listen_inherited(*config->inherited_fd, server->address, err)) {
+        return false;
+    }
+    *ret_fd = cg_steal_fd(config->inherited_fd);
+    server->inherited = true;
+    return true;
 }
 
 bool cg_http_server_start(const struct cg_http_server_config *config,
@@ -552,23 +532,22 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
         return cg_error_set(err, "out of memory");
     }
     server->config = *config;
+    cg_http_hosts_init(&server->hosts, config->hosts);
     (void)pthread_mutex_init(&server->lock, NULL);
     server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cg_auto_close int listen_fd = -1;
     if (server->wake_fd < 0 || !cg_http_clients_new(&config->limits, &server->clients, err) ||
-        !cg_http_listen(config->address, config->socket, &listen_fd, server->address, err) ||
-        !start_daemon(server, listen_fd, err)) {
+        !find_listener(server, &listen_fd, err) || !start_daemon(server, listen_fd, err)) {
         dismantle(server);
         return false;
     }
     (void)cg_steal_fd(&listen_fd);
-    int status = pthread_create(&server->thread, NULL, serve, server);
+    int status = cg_thread_start(&server->thread, "http", serve, server);
     if (status != 0) {
         (void)cg_error_errno(err, status, "start the HTTP thread");
         dismantle(server);
         return false;
     }
-    (void)pthread_setname_np(server->thread, "http");
     *ret_server = server;
     return true;
 }
@@ -576,6 +555,11 @@ bool cg_http_server_start(const struct cg_http_server_config *config,
 const char *cg_http_server_address(const struct cg_http_server *server)
 {
     return server->address;
+}
+
+void cg_http_server_set_hosts(struct cg_http_server *server, struct cg_strings hosts)
+{
+    cg_http_hosts_set(&server->hosts, hosts);
 }
 
 void cg_http_server_stop(struct cg_http_server *server)

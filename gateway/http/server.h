@@ -63,6 +63,8 @@ struct cg_http_server;
 
 struct cg_http_server_config {
     const char *address;     /* see listen.h */
+    int *inherited_fd;       /* a socket that listens already, instead; taken if the start succeeds;
+                                NULL: none */
     struct cg_strings hosts; /* see guard.h */
     struct cg_http_clients_limits limits;
     bool any_host;                       /* no web page reaches a Unix socket */
@@ -86,6 +88,9 @@ CG_MUST_USE bool cg_http_server_start(const struct cg_http_server_config *config
                                       struct cg_http_server **ret_server, struct cg_error *err);
 /* The address bound. */
 const char *cg_http_server_address(const struct cg_http_server *server);
+/* Other names allowed in Host from now on; borrowed instead of those of the configuration, which
+ * are not looked at any more when it returns. */
+void cg_http_server_set_hosts(struct cg_http_server *server, struct cg_strings hosts);
 /* Waits for work under way, and gives no more time to what waits for exporters. Whoever owns
  * `jobs` stops them afterwards. */
 void cg_http_server_stop(struct cg_http_server *server);

@@ -2,6 +2,7 @@
 
 #include "base/list.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/limits.h"
 #include "cellgate/log.h"
@@ -143,12 +144,11 @@ bool cg_vmm_watcher_start(const struct cg_clock *clock, uint64_t retry_interval_
         cg_vmm_watcher_stop(watcher);
         return false;
     }
-    int errnum = pthread_create(&watcher->thread, NULL, run, watcher);
+    int errnum = cg_thread_start(&watcher->thread, "vmm-watch", run, watcher);
     if (errnum != 0) {
         cg_vmm_watcher_stop(watcher);
         return cg_error_errno(err, errnum, "start the watcher of processes");
     }
-    (void)pthread_setname_np(watcher->thread, "vmm-watch");
     watcher->running = true;
     *ret_watcher = watcher;
     return true;

@@ -1,6 +1,7 @@
 #include "ingress/acceptor.h"
 
 #include "base/loop.h"
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "ingress/reader.h"
 
@@ -32,6 +33,7 @@ struct cg_acceptor {
     bool breathless;
     bool running;
     _Atomic bool stopping;
+    _Atomic uint64_t turns;
     pthread_t thread;
 
     pthread_mutex_t lock; /* covers those below */
@@ -230,6 +232,7 @@ static void *run(void *context)
         if (ready.woken) {
             remove_channels(acceptor);
         }
+        atomic_fetch_add_explicit(&acceptor->turns, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_lock(&acceptor->lock);
     acceptor->ended = true;
@@ -261,12 +264,11 @@ bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress
         cg_acceptor_free(acceptor);
         return false;
     }
-    int errnum = pthread_create(&acceptor->thread, NULL, run, acceptor);
+    int errnum = cg_thread_start(&acceptor->thread, "acceptor", run, acceptor);
     if (errnum != 0) {
         cg_acceptor_free(acceptor);
         return cg_error_errno(err, errnum, "start the acceptor thread");
     }
-    (void)pthread_setname_np(acceptor->thread, "acceptor");
     acceptor->running = true;
     *ret_acceptor = acceptor;
     return true;
@@ -275,6 +277,16 @@ bool cg_acceptor_start(const struct cg_ingress_config *config, struct cg_ingress
 bool cg_acceptor_add(struct cg_acceptor *acceptor, struct cg_channel *channel, struct cg_error *err)
 {
     return cg_loop_add(&acceptor->loop, channel->listening.fd, channel, err);
+}
+
+uint64_t cg_acceptor_turns(const struct cg_acceptor *acceptor)
+{
+    return atomic_load_explicit(&acceptor->turns, memory_order_relaxed);
+}
+
+void cg_acceptor_poke(struct cg_acceptor *acceptor)
+{
+    cg_loop_wake(&acceptor->loop);
 }
 
 void cg_acceptor_stop(struct cg_acceptor *acceptor)

@@ -25,6 +25,10 @@ CG_MUST_USE bool cg_acceptor_add(struct cg_acceptor *acceptor, struct cg_channel
  * cell's cap, and knows the channel no more when it returns. The socket stays open. */
 void cg_acceptor_remove(struct cg_acceptor *acceptor, struct cg_channel *channel);
 
+/* How often it has turned; a poke makes it turn once more. Any thread. */
+uint64_t cg_acceptor_turns(const struct cg_acceptor *acceptor);
+void cg_acceptor_poke(struct cg_acceptor *acceptor);
+
 /* Ends the thread; after it the caller may empty what the sockets still hold. */
 void cg_acceptor_stop(struct cg_acceptor *acceptor);
 /* Accepts what is waiting on the channel's socket, up to the cell's cap. After stop. */

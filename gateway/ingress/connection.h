@@ -56,6 +56,7 @@ enum cg_connect_refusal {
 struct cg_ingress_shared {
     _Atomic uint32_t connections;        /* open now */
     _Atomic uint32_t draining;           /* closed by us and being read to their end */
+    _Atomic uint64_t boot_grace_ns;      /* for cells that are adopted from now on */
     struct cg_log_limit log_limit;       /* all cells together */
     struct cg_log_limit pause_log_limit; /* of a spool that is full */
     struct cg_overflow overflow;
@@ -84,8 +85,9 @@ struct cg_channel {
     struct cg_list in_reader; /* from adoption to the end of the run */
     struct cg_list in_leaving;
     struct cg_list connections;
-    struct cg_list in_paused; /* while it is over its rate */
+    struct cg_list in_paused; /* while it is over its rate or share */
     uint64_t pause_ends_ns;
+    enum cg_life_pause pause;
     struct cg_rate_bucket bucket;
     struct cg_list readings;    /* taken up, and to be told */
     struct cg_witness *witness; /* NULL: the cell has no probes */
@@ -98,7 +100,7 @@ struct cg_channel {
 
 enum cg_connection_state {
     CG_CONNECTION_OPEN,
-    CG_CONNECTION_SUSPENDED, /* not watched: its cell is over its rate */
+    CG_CONNECTION_SUSPENDED, /* not watched: its cell is over its rate or share */
     CG_CONNECTION_DRAINING,  /* closed by us; what still comes is discarded */
     CG_CONNECTION_CLOSED,    /* its memory goes at the end of the turn */
 };
@@ -109,6 +111,7 @@ struct cg_connection {
     uint32_t ordinal; /* within the run, from 1 */
     uint8_t state;    /* enum cg_connection_state */
     bool shut;        /* by us, at the gateway's end: what it holds is the last of it */
+    bool resumed;     /* of a gateway before this one; in the inbox `partial` is of no set yet */
     uint32_t discarded_bytes;
     uint32_t held_bytes;       /* of a run that is over: what is still to be read */
     struct cg_list in_channel; /* or in the reader's inbox, or among its closed ones */

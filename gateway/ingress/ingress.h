@@ -9,6 +9,7 @@
 #ifndef CELLGATE_INGRESS_H
 #define CELLGATE_INGRESS_H
 
+#include "cellgate/buf.h"
 #include "cells/corroboration.h"
 #include "cells/reading.h"
 #include "cells/registrations.h"
@@ -19,6 +20,15 @@
 #include "spool/spool.h"
 
 struct cg_ingress;
+
+/* What a reload may change: a part of the configuration below. */
+struct cg_ingress_settings {
+    uint64_t frames_per_second, frames_burst;
+    uint64_t frame_deadline_ns;
+    uint64_t boot_grace_ns;
+    bool keepalive_once;
+    bool spool_gives_up;
+};
 
 /* Copied at start; what it points at is borrowed until stop. */
 struct cg_ingress_config {
@@ -32,11 +42,16 @@ struct cg_ingress_config {
     uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
     bool corroborate;           /* cells that have probes */
     struct cg_corroboration_rules corroboration;
-    bool keepalive_once;       /* one silence a run is reported, not one per connection state */
-    struct cg_strings roots;   /* directories a socket may lie beneath; none: anywhere */
+    bool keepalive_once;     /* one silence a run is reported, not one per connection state */
+    struct cg_strings roots; /* directories a socket may lie beneath; none: anywhere */
+    bool spool_gives_up;     /* events undelivered, in want of room: somebody must tell of it */
+    struct cg_socket_files files; /* who makes and removes the sockets' files */
     struct cg_range peer_uids; /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
     struct cg_registrations *registrations;
+    /* What a gateway before this one has left; NULL: nothing. Asked until cg_ingress_end_resuming.
+     */
+    struct cg_handover *handover;
     const struct cg_clock *clock;
 };
 
@@ -53,6 +68,42 @@ CG_MUST_USE bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *c
 CG_MUST_USE enum cg_listening_outcome
 cg_ingress_enrol(struct cg_ingress *ingress, struct cg_cell *cell,
                  const struct cg_kept_registration *registration, struct cg_error *err);
+
+/*
+ * Enrolling in two steps: what can fail for the operator's reasons, and the rest. What was bound
+ * and is not adopted is unbound, and then there never was a socket.
+ */
+CG_MUST_USE enum cg_listening_outcome
+cg_ingress_bind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                const struct cg_kept_registration *registration, struct cg_listening *ret_listening,
+                struct cg_error *err);
+/* Listens with it. On failure (no memory) it is unbound. */
+CG_MUST_USE bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
+                                  struct cg_listening *listening, struct cg_error *err);
+void cg_ingress_unbind(struct cg_ingress *ingress, const struct cg_cell *cell,
+                       struct cg_listening *listening);
+
+/*
+ * Changing what the ingress threads work by, in two steps. Making a change may fail, and nothing
+ * has happened then; applying it cannot, and returns when every thread works by it, or after a
+ * second with a thread that a disk holds up, which then takes it up as soon as it goes on. `key`
+ * NULL: they go on signing with theirs. One change at a time.
+ */
+struct cg_ingress_change;
+CG_MUST_USE bool cg_ingress_change_new(const struct cg_ingress *ingress,
+                                       const struct cg_ingress_settings *settings,
+                                       const struct cg_signing_key *key,
+                                       struct cg_ingress_change **ret_change, struct cg_error *err);
+/* Takes the change. */
+void cg_ingress_change_apply(struct cg_ingress *ingress, struct cg_ingress_change *change);
+/* One that is not applied. NULL is fine. */
+void cg_ingress_change_free(struct cg_ingress_change *change);
+
+/* How often each thread has turned: of the ingress threads, and behind them the acceptor's; returns
+ * how many these are. A poke makes each turn once more. Any thread. */
+enum { CG_INGRESS_THREADS_MAX = 64, CG_INGRESS_TURNS_MAX = CG_INGRESS_THREADS_MAX + 1 };
+unsigned cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns);
+void cg_ingress_poke(struct cg_ingress *ingress);
 
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);
@@ -93,6 +144,29 @@ void cg_ingress_watch(struct cg_ingress *ingress, const struct cg_ingress_watche
  * dropped if the cell does not listen (any more). Takes the reading. */
 void cg_ingress_observe(struct cg_ingress *ingress, struct cg_cell *cell,
                         struct cg_reading *reading);
+/* --- handing over; docs/contract.md section 1 --- */
+
+/* The cells that were to be listened for are there: what else was handed over is removed. */
+struct cg_resumed {
+    uint64_t cells, connections; /* that go on */
+    uint64_t cells_unused;       /* their sockets are removed */
+    uint64_t sockets_unused;     /* closed */
+};
+void cg_ingress_end_resuming(struct cg_ingress *ingress, struct cg_resumed *ret_resumed);
+
+/*
+ * Stops accepting and reading, appends what has been read, and leaves sockets and connections as
+ * they are, for another process. False if the spool has not taken it all before the deadline
+ * (monotonic). Afterwards the sockets are given away (cg_ingress_give), and cg_ingress_abandon
+ * leaves them to whoever has them; or cg_ingress_drain ends them as ever.
+ */
+CG_MUST_USE bool cg_ingress_quiesce(struct cg_ingress *ingress, uint64_t deadline_ns);
+/* Writes the table of all, and adds their descriptors, which stay ours, to *ret_fds (to be freed).
+ */
+CG_MUST_USE bool cg_ingress_give(struct cg_ingress *ingress, uint64_t witness_cookie,
+                                 struct cg_buf *ret_table, int **ret_fds, size_t *ret_count,
+                                 struct cg_error *err);
+void cg_ingress_abandon(struct cg_ingress *ingress);
 
 /* Stops accepting, removes the sockets it made, reads what connected guests have sent until there
  * is nothing more (drain_timeout_ns at most, since a guest may send without end), appends it, which

@@ -53,6 +53,30 @@ size_t cg_partial_append(struct cg_partials *partials, struct cg_partial **held,
     return cap - old_cap;
 }
 
+struct cg_partial *cg_partial_new(struct cg_bytes bytes, size_t needed)
+{
+    size_t cap = capacity_for(bytes.len, needed);
+    struct cg_partial *partial = calloc(1, sizeof(*partial) + cap);
+    if (partial != NULL) {
+        cg_list_init(&partial->by_age);
+        partial->len = (uint32_t)bytes.len;
+        partial->cap = (uint32_t)cap;
+        partial->needed = (uint32_t)needed;
+        memcpy(partial->bytes, bytes.data, bytes.len);
+    }
+    return partial;
+}
+
+size_t cg_partials_adopt(struct cg_partials *partials, struct cg_partial *partial, void *owner,
+                         uint64_t now_ns)
+{
+    partial->owner = owner;
+    partial->begun_ns = now_ns;
+    cg_list_append(&partials->by_age, &partial->by_age);
+    partials->bytes += partial->cap;
+    return partial->cap;
+}
+
 size_t cg_partial_drop(struct cg_partials *partials, struct cg_partial **held)
 {
     struct cg_partial *partial = *held;

@@ -35,6 +35,11 @@ void cg_partials_init(struct cg_partials *partials);
 CG_MUST_USE size_t cg_partial_append(struct cg_partials *partials, struct cg_partial **held,
                                      void *owner, struct cg_bytes bytes, size_t needed,
                                      uint64_t now_ns);
+/* A frame's first bytes that nobody holds yet, NULL without memory; cg_partials_adopt makes it one
+ * of the set, begun now, and returns how much memory it holds. */
+struct cg_partial *cg_partial_new(struct cg_bytes bytes, size_t needed);
+size_t cg_partials_adopt(struct cg_partials *partials, struct cg_partial *partial, void *owner,
+                         uint64_t now_ns);
 /* Frees *held and sets it to NULL. Returns how much memory it held. */
 size_t cg_partial_drop(struct cg_partials *partials, struct cg_partial **held);
 /* The frame counts as begun now. */

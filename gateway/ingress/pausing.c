@@ -1,7 +1,7 @@
 #include "ingress/reader_state.h"
 
 enum {
-    PAUSE_MS = 10,        /* how long a cell over its rate is left alone before a look */
+    PAUSE_MS = 10,        /* how long a cell over its rate or share is left alone before a look */
     COMMIT_RETRY_MS = 20, /* after the spool refused */
 };
 
@@ -9,7 +9,7 @@ void cg_reader_set_paused(struct cg_reader *reader, struct cg_channel *channel, 
 {
     struct cg_cell *cell = channel->cell;
     if (paused) {
-        cg_life_pause(&channel->life, reader->stalled ? CG_PAUSE_SPOOL : CG_PAUSE_RATE,
+        cg_life_pause(&channel->life, reader->stalled ? CG_PAUSE_SPOOL : channel->pause,
                       reader->now_ns);
     } else {
         cg_life_unpause(&channel->life, cell->keepalive_window_ns, reader->now_ns);
@@ -27,8 +27,15 @@ static void await_anew(const struct cg_reader *reader, struct cg_channel *channe
     }
 }
 
-void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel)
+bool cg_reader_over_share(struct cg_reader *reader, const struct cg_channel *channel)
 {
+    return !reader->unlimited && !channel->forgotten &&
+           cg_spool_run_over_share(reader->spool, channel->cell->run);
+}
+
+void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel, enum cg_life_pause why)
+{
+    channel->pause = why;
     channel->pause_ends_ns = reader->now_ns + PAUSE_MS * CG_NS_PER_MS;
     cg_list_append(&reader->paused, &channel->in_paused);
     cg_reader_set_paused(reader, channel, true);
@@ -122,10 +129,11 @@ void cg_reader_end_pauses(struct cg_reader *reader)
         if (channel->pause_ends_ns > reader->now_ns && !reader->unlimited) {
             return;
         }
-        if (!reader->unlimited &&
-            cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
+        bool over_share = cg_reader_over_share(reader, channel);
+        if (over_share || (!reader->unlimited &&
+                           cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns))) {
             cg_list_remove(&channel->in_paused);
-            cg_reader_pause(reader, channel);
+            cg_reader_pause(reader, channel, over_share ? CG_PAUSE_SHARE : CG_PAUSE_RATE);
         } else {
             cg_reader_resume_channel(reader, channel);
         }

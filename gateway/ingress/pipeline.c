@@ -45,6 +45,12 @@ enum cg_append cg_pipeline_commit(struct cg_pipeline *pipeline)
     return cg_spool_writer_commit(pipeline->writer, &pipeline->commit_error);
 }
 
+void cg_pipeline_set_signer(struct cg_pipeline *pipeline, struct cg_signer *signer)
+{
+    cg_signer_free(pipeline->signer);
+    pipeline->signer = signer;
+}
+
 enum cg_signing_mode cg_pipeline_signing_mode(const struct cg_pipeline *pipeline)
 {
     return cg_signer_mode(pipeline->signer);
@@ -217,6 +223,7 @@ enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *c
     }
     const struct cg_silence_facts silence = cg_silence_facts_of(cell);
     meta.silence = cg_life_silence_after(&channel->life, event, &silence);
+    meta.tells_losses = event->tells_losses;
     cg_spool_writer_end(pipeline->writer, len, &meta, cell->run);
     return CG_TOLD_STAGED;
 }

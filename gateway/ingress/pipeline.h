@@ -65,6 +65,9 @@ CG_MUST_USE enum cg_told cg_pipeline_observe(struct cg_pipeline *pipeline,
 
 /* Publishes what is staged, if anything is. */
 CG_MUST_USE enum cg_append cg_pipeline_commit(struct cg_pipeline *pipeline);
+/* Signs with another one from the next event on; it becomes the pipeline's, the old one is wiped.
+ */
+void cg_pipeline_set_signer(struct cg_pipeline *pipeline, struct cg_signer *signer);
 enum cg_signing_mode cg_pipeline_signing_mode(const struct cg_pipeline *pipeline);
 
 #endif

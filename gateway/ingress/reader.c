@@ -8,8 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* One Ed25519 signature takes as long as thirty events without one: shorter turns are fairer. */
-enum { READ_BYTES_ED25519 = 32 * 1024, READ_BYTES_MIN = 4096 };
+enum { READ_BYTES_MIN = 4096 };
+
+/* A frame becomes a record of so many times its size, about: near the end of a cell's share reads
+ * become small, so that it is not passed by much. */
+enum { RECORD_GROWTH = 8 };
 
 /* --- making --- */
 
@@ -24,9 +27,19 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
     reader->loop = (struct cg_loop){.epoll_fd = -1, .wake_fd = -1};
     reader->config = config;
     reader->shared = shared;
-    reader->rate = cg_rate_make(config->frames_per_second, config->frames_burst);
+    reader->spool = spool;
+    reader->settings = (struct cg_ingress_settings){
+        .frames_per_second = config->frames_per_second,
+        .frames_burst = config->frames_burst,
+        .frame_deadline_ns = config->frame_deadline_ns,
+        .boot_grace_ns = config->boot_grace_ns,
+        .keepalive_once = config->keepalive_once,
+        .spool_gives_up = config->spool_gives_up,
+    };
+    atomic_store(&shared->boot_grace_ns, config->boot_grace_ns);
     reader->partial_bytes_max = config->partial_bytes_max / config->threads;
     (void)pthread_mutex_init(&reader->inbox_lock, NULL);
+    (void)pthread_cond_init(&reader->changed, NULL);
     cg_list_init(&reader->inbox);
     cg_list_init(&reader->notes);
     cg_list_init(&reader->channels);
@@ -41,9 +54,7 @@ bool cg_reader_new(const struct cg_ingress_config *config, struct cg_ingress_sha
         cg_reader_free(reader);
         return false;
     }
-    reader->read_bytes = cg_pipeline_signing_mode(reader->pipeline) == CG_SIGNING_ED25519
-                             ? READ_BYTES_ED25519
-                             : CG_READ_BYTES_MAX;
+    cg_reader_settle(reader);
     *ret_reader = reader;
     return true;
 }
@@ -86,7 +97,7 @@ static void spend_rate(struct cg_reader *reader, struct cg_channel *channel, uin
     bool unlimited = reader->unlimited || channel->forgotten;
     if (!unlimited && !cg_list_is_linked(&channel->in_paused) &&
         cg_rate_in_debt(&reader->rate, &channel->bucket, reader->now_ns)) {
-        cg_reader_pause(reader, channel);
+        cg_reader_pause(reader, channel, CG_PAUSE_RATE);
         cg_metric_add(CG_SERIES_ingress_paused_rate, 1);
     }
 }
@@ -175,7 +186,10 @@ static void end_of_stream(struct cg_reader *reader, struct cg_connection *connec
 /* A cell's share of a turn is divided among its connections. */
 static size_t share_bytes(const struct cg_reader *reader, const struct cg_channel *channel)
 {
-    size_t share = reader->read_bytes / channel->connections_count;
+    size_t share = reader->read_bytes;
+    uint64_t room = cg_spool_run_room(reader->spool, channel->cell->run) / RECORD_GROWTH;
+    share = room < share ? (size_t)room : share;
+    share /= channel->connections_count;
     return share < READ_BYTES_MIN ? READ_BYTES_MIN : share;
 }
 
@@ -207,11 +221,23 @@ void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, 
     take(reader, connection, cg_clock_realtime(reader->config->clock), stream);
 }
 
+/* A cell that holds its share of the spool is not read, and what it sends waits in the guest. */
+static void hold_to_share(struct cg_reader *reader, struct cg_channel *channel)
+{
+    if (!cg_list_is_linked(&channel->in_paused) && cg_reader_over_share(reader, channel)) {
+        cg_reader_pause(reader, channel, CG_PAUSE_SHARE);
+        cg_metric_add(CG_SERIES_ingress_paused_share, 1);
+    }
+}
+
 static void serve(struct cg_reader *reader, struct cg_connection *connection)
 {
-    const struct cg_channel *channel = connection->channel;
+    struct cg_channel *channel = connection->channel;
     switch ((enum cg_connection_state)connection->state) {
     case CG_CONNECTION_OPEN:
+        if (!reader->stalled) {
+            hold_to_share(reader, channel);
+        }
         if (cg_list_is_linked(&channel->in_paused)) {
             cg_loop_remove(&reader->loop, connection->fd);
             connection->state = CG_CONNECTION_SUSPENDED;
@@ -255,14 +281,20 @@ static void take_up(struct cg_reader *reader, struct cg_connection *connection)
     channel->connections_count++;
     CG_LOG(CG_LOG_DEBUG, "connection_opened", CG_F_BYTES("cell", channel->cell->identity.cell_id),
            CG_F_U64("connection", connection->ordinal));
-    cg_reader_tell_stream(reader, connection, NULL);
+    if (!connection->resumed) {
+        cg_reader_tell_stream(reader, connection, NULL);
+    } else if (connection->partial != NULL) {
+        channel->partial_bytes += (uint32_t)cg_partials_adopt(
+            &reader->partials, connection->partial, connection, cg_reader_reading_time(reader));
+    }
     if (!cg_loop_add(&reader->loop, connection->fd, connection, NULL)) {
         connection->state = CG_CONNECTION_SUSPENDED;
         cg_reader_close_stalled(reader, connection, "no memory to watch it");
     }
+    enforce_ceiling(reader);
 }
 
-static void empty_inbox(struct cg_reader *reader)
+void cg_reader_empty_inbox(struct cg_reader *reader)
 {
     struct cg_list connections, forgotten;
     cg_list_init(&connections);
@@ -298,6 +330,9 @@ static uint64_t next_deadline(const struct cg_reader *reader)
             deadline,
             CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining)->drain_ends_ns);
     }
+    if (reader->settings.spool_gives_up) {
+        deadline = earlier(deadline, reader->look_at_ns);
+    }
     if (reader->timers.first != NULL && !reader->untold) {
         deadline = earlier(deadline, reader->timers.first->due_ns);
     }
@@ -307,7 +342,7 @@ static uint64_t next_deadline(const struct cg_reader *reader)
     } else if (!cg_list_is_empty(&reader->leaving)) {
         deadline = 0; /* there is something to read, or to append */
     } else if (oldest != NULL) {
-        deadline = earlier(deadline, oldest->begun_ns + reader->config->frame_deadline_ns +
+        deadline = earlier(deadline, oldest->begun_ns + reader->settings.frame_deadline_ns +
                                          reader->stalled_total_ns);
     }
     return deadline;
@@ -317,7 +352,8 @@ static void end_partials(struct cg_reader *reader)
 {
     struct cg_partial *oldest;
     while (!reader->stalled && (oldest = cg_partial_oldest(&reader->partials)) != NULL &&
-           cg_reader_reading_time(reader) - oldest->begun_ns >= reader->config->frame_deadline_ns) {
+           cg_reader_reading_time(reader) - oldest->begun_ns >=
+               reader->settings.frame_deadline_ns) {
         struct cg_connection *owner = oldest->owner;
         if (cg_list_is_linked(&owner->channel->in_paused)) {
             /* It is we who do not read. */
@@ -355,8 +391,9 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
         cg_loop_wait(&reader->loop, before_ns, until_ns, &ready);
     }
     reader->now_ns = cg_clock_monotonic(clock);
+    cg_reader_take_change(reader);
     if (ready.woken) {
-        empty_inbox(reader);
+        cg_reader_empty_inbox(reader);
     }
     if (reader->stalled) {
         retry(reader);
@@ -367,6 +404,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     cg_reader_end_pauses(reader);
     cg_reader_end_draining(reader);
     end_partials(reader);
+    cg_reader_look_for_losses(reader);
     cg_reader_tell_due(reader);
     cg_reader_tend_leaving(reader);
     if (!reader->stalled) {
@@ -379,6 +417,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     }
     cg_reader_bury(reader);
     cg_reader_bury_ended(reader);
+    atomic_fetch_add_explicit(&reader->turns, 1, memory_order_relaxed);
     return ready.count;
 }
 
@@ -411,7 +450,7 @@ static void shut_all(struct cg_reader *reader)
 
 /* The last events of cells whose runs go on after us, with the drops and streams that limits held
  * back; waits for a full spool. */
-static void tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
+void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
 {
     while (!cg_reader_tell_all(reader) || !cg_reader_commit(reader)) {
         struct cg_loop_ready ready;
@@ -429,7 +468,7 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
 {
     reader->now_ns = cg_clock_monotonic(reader->config->clock);
     reader->unlimited = true;
-    empty_inbox(reader);
+    cg_reader_empty_inbox(reader);
     cg_reader_end_pauses(reader);
     shut_all(reader);
     /* What many full sockets hold must not use up the time that exporters have after this. */
@@ -446,7 +485,7 @@ void cg_reader_drain(struct cg_reader *reader, uint64_t deadline_ns)
     } while (more);
     reader->blocked.connection = NULL;
     cg_reader_close_all(reader);
-    tell_the_rest(reader, deadline_ns);
+    cg_reader_tell_the_rest(reader, deadline_ns);
     if (reader->stalled) {
         CG_LOG(CG_LOG_ERROR, "ingress_events_lost", CG_F_STR("reason", "the spool refuses them"),
                CG_F_U64("events", cg_spool_writer_staged(reader->pipeline->writer)));
@@ -461,15 +500,27 @@ void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint6
     cg_loop_wake(&reader->loop);
 }
 
+uint64_t cg_reader_turns(const struct cg_reader *reader)
+{
+    return atomic_load_explicit(&reader->turns, memory_order_relaxed);
+}
+
+void cg_reader_poke(struct cg_reader *reader)
+{
+    cg_loop_wake(&reader->loop);
+}
+
 void cg_reader_run(struct cg_reader *reader)
 {
     int order;
     while ((order = atomic_load_explicit(&reader->order, memory_order_acquire)) == CG_READER_TURN) {
         (void)cg_reader_turn(reader, UINT64_MAX);
     }
+    uint64_t deadline_ns = atomic_load_explicit(&reader->order_deadline_ns, memory_order_relaxed);
     if (order == CG_READER_DRAIN) {
-        cg_reader_drain(reader,
-                        atomic_load_explicit(&reader->order_deadline_ns, memory_order_relaxed));
+        cg_reader_drain(reader, deadline_ns);
+    } else if (order == CG_READER_QUIESCE) {
+        reader->quiet = cg_reader_quiesce(reader, deadline_ns);
     }
 }
 
@@ -480,12 +531,14 @@ void cg_reader_free(struct cg_reader *reader)
     }
     if (reader->pipeline != NULL) {
         reader->unlimited = true;
-        empty_inbox(reader);
+        cg_reader_empty_inbox(reader);
         cg_reader_close_all(reader);
         cg_reader_end_leaving(reader);
     }
     cg_pipeline_free(reader->pipeline);
     cg_loop_fini(&reader->loop);
+    cg_reader_change_free(reader->change);
+    (void)pthread_cond_destroy(&reader->changed);
     (void)pthread_mutex_destroy(&reader->inbox_lock);
     free(reader);
 }

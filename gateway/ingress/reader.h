@@ -51,16 +51,42 @@ CG_MUST_USE bool cg_reader_forget(struct cg_reader *reader, struct cg_channel *c
 /* Any thread: hands over a connection that was accepted for a cell of this reader. */
 void cg_reader_give(struct cg_reader *reader, struct cg_connection *connection);
 
+/* Any thread: what the reader works by from its next turn on; `key` NULL: it signs with the key it
+ * has. One that comes before the last was taken up takes its place, but for a key it has not. */
+struct cg_reader_change;
+CG_MUST_USE bool cg_reader_change_new(const struct cg_ingress_settings *settings,
+                                      const struct cg_signing_key *key,
+                                      struct cg_reader_change **ret_change, struct cg_error *err);
+void cg_reader_change_free(struct cg_reader_change *change); /* NULL is fine */
+void cg_reader_change(struct cg_reader *reader, struct cg_reader_change *change);
+/* Waits until it has been taken up, or the monotonic clock of the system passes `until_ns`. */
+void cg_reader_await_change(struct cg_reader *reader, uint64_t until_ns);
+
+/* Any thread: how often it has turned; a poke makes it turn once more. */
+uint64_t cg_reader_turns(const struct cg_reader *reader);
+void cg_reader_poke(struct cg_reader *reader);
+
 /* Any thread: what cg_reader_run shall do. */
-enum cg_reader_order { CG_READER_TURN, CG_READER_DRAIN, CG_READER_STOP };
+enum cg_reader_order { CG_READER_TURN, CG_READER_DRAIN, CG_READER_QUIESCE, CG_READER_STOP };
 void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint64_t deadline_ns);
 
-/* Turns until it is ordered to stop, or has drained. */
+/* Turns until it is ordered to stop, or has drained or come to rest; may be called again. */
 void cg_reader_run(struct cg_reader *reader);
 
 /* Waits until something is ready or due, at most until `wait_until_ns`, and does it. Returns how
  * many connections were ready. */
 unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns);
+
+/*
+ * Comes to rest, for another process to go on from here: appends what it has read, and what is to
+ * be told, and reads nothing more. False if that was not possible before the deadline. Nothing is
+ * closed: afterwards it may be drained all the same, or abandoned.
+ */
+CG_MUST_USE bool cg_reader_quiesce(struct cg_reader *reader, uint64_t deadline_ns);
+/* Once its thread has ended: whether it came to rest. */
+bool cg_reader_is_quiet(const struct cg_reader *reader);
+/* Closes its connections for this process only, and tells nobody. */
+void cg_reader_abandon(struct cg_reader *reader);
 
 /* Reads what the connections hold until there is nothing more or the drain timeout has passed,
  * appends it, which may take until the deadline if the spool is full, and closes them. */

@@ -3,8 +3,8 @@
  *
  * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while,
  * telling.c makes events of what cells go through, observing.c of what probes read of them,
- * leaving.c ends runs.
- * All on the reader's thread.
+ * leaving.c ends runs, changing.c takes up what a reload has changed, resting.c leaves everything
+ * to another process. All on the reader's thread.
  */
 #ifndef CELLGATE_READER_STATE_H
 #define CELLGATE_READER_STATE_H
@@ -35,17 +35,22 @@ struct cg_reader_blocked {
 struct cg_reader {
     const struct cg_ingress_config *config;
     struct cg_ingress_shared *shared;
+    struct cg_spool *spool;
     struct cg_pipeline *pipeline;
     struct cg_loop loop;
-    struct cg_rate rate;
-    size_t read_bytes;
+    struct cg_ingress_settings settings;
+    struct cg_rate rate;        /* by the settings */
+    size_t read_bytes;          /* by the mode of signing */
     uint64_t partial_bytes_max; /* this thread's share */
 
     pthread_mutex_t inbox_lock;
     struct cg_list inbox; /* connections */
     struct cg_list notes; /* channels of which another thread had to say something */
-    _Atomic int order;    /* enum cg_reader_order */
+    struct cg_reader_change *_Atomic change; /* NULL: none is waiting; written under the lock */
+    pthread_cond_t changed;                  /* it was taken up */
+    _Atomic int order;                       /* enum cg_reader_order */
     _Atomic uint64_t order_deadline_ns;
+    _Atomic uint64_t turns;
 
     uint64_t now_ns;         /* monotonic, of this turn */
     struct cg_list channels; /* adopted */
@@ -53,13 +58,16 @@ struct cg_reader {
     struct cg_list ended;    /* channels whose memory goes at the end of the turn */
     struct cg_timers timers; /* of the channels' lives */
     struct cg_life_event event;
+    uint64_t losses_seen;    /* cg_spool_losses at the last look */
+    uint64_t look_at_ns;     /* the next, if the spool may give up events */
     bool untold;             /* the spool has no room for an event that is due */
-    struct cg_list paused;   /* channels over their rate, the first to be looked at first */
+    struct cg_list paused;   /* channels over rate or share, the first to be looked at first */
     struct cg_list draining; /* connections, the first to be given up first */
     struct cg_list closed;   /* connections whose memory goes at the end of the turn */
     struct cg_partials partials;
     struct cg_reader_tally tally;
     bool unlimited; /* the last reading before the end knows no rate */
+    bool quiet;     /* at rest: nothing is staged, nothing held but first parts of frames */
 
     /* While the spool refuses, nothing is read, and the time does not count against guests. */
     bool stalled;
@@ -120,6 +128,8 @@ bool cg_reader_tell_all(struct cg_reader *reader);
 /* Notes that a connection was opened, or closed for `reason`, and tells it if it may be told. */
 void cg_reader_tell_stream(struct cg_reader *reader, const struct cg_connection *connection,
                            const char *reason);
+/* Takes up what the spool has lost of the cells' runs, if it has anything new. */
+void cg_reader_look_for_losses(struct cg_reader *reader);
 void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *channel,
                                uint64_t count);
 
@@ -142,7 +152,18 @@ void cg_reader_tend_leaving(struct cg_reader *reader);
 void cg_reader_bury_ended(struct cg_reader *reader);
 void cg_reader_end_leaving(struct cg_reader *reader);
 
-/* --- reader.c, for leaving.c --- */
+/* --- changing.c --- */
+
+/* What follows from the settings and the signer. */
+void cg_reader_settle(struct cg_reader *reader);
+/* Takes up a change that is waiting. */
+void cg_reader_take_change(struct cg_reader *reader);
+
+/* --- reader.c, for leaving.c and resting.c --- */
+
+void cg_reader_empty_inbox(struct cg_reader *reader);
+/* The last events of cells whose runs go on after us; waits for a full spool. */
+void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns);
 
 void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, size_t bytes_max);
 
@@ -151,7 +172,9 @@ void cg_reader_read(struct cg_reader *reader, struct cg_connection *connection, 
 /* Says of a cell whether it is read. */
 void cg_reader_set_paused(struct cg_reader *reader, struct cg_channel *channel, bool paused);
 /* Leaves a cell alone for a moment. */
-void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel);
+void cg_reader_pause(struct cg_reader *reader, struct cg_channel *channel, enum cg_life_pause why);
+/* Whether the cell holds all of the spool that it may, and is to be left alone. */
+bool cg_reader_over_share(struct cg_reader *reader, const struct cg_channel *channel);
 void cg_reader_end_pauses(struct cg_reader *reader);
 void cg_reader_resume_channel(struct cg_reader *reader, struct cg_channel *channel);
 /* Publishes what is staged. False: the spool refused, and nothing is read until it does not. */

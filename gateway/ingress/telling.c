@@ -1,6 +1,8 @@
 /* telling.c - what cells go through becomes events. */
 #include "ingress/reader_state.h"
 
+enum { LOOK_MS = 500 }; /* between looks for losses, where there may be any while nobody speaks */
+
 void cg_reader_note(struct cg_reader *reader, struct cg_channel *channel)
 {
     bool first = cg_list_is_empty(&reader->notes);
@@ -16,7 +18,7 @@ void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel)
 {
     const struct cg_cell *cell = channel->cell;
     atomic_store_explicit(&channel->cell->awaited_from_ns,
-                          cell->registered_ns + reader->config->boot_grace_ns,
+                          cell->registered_ns + atomic_load(&reader->shared->boot_grace_ns),
                           memory_order_relaxed);
     (void)pthread_mutex_lock(&reader->inbox_lock);
     cg_reader_note(reader, channel);
@@ -40,6 +42,33 @@ void cg_reader_know(struct cg_reader *reader, struct cg_channel *channel)
     }
 }
 
+/* --- what the spool has lost --- */
+
+static void take_losses(struct cg_reader *reader, struct cg_channel *channel)
+{
+    struct cg_spool_loss losses[CG_SPOOL_LOSSES_MAX];
+    const struct cg_cell *cell = channel->cell;
+    size_t count = cg_spool_run_take_losses(reader->spool, cell->run, losses);
+    for (size_t i = 0; i < count; i++) {
+        cg_life_lose(&channel->life, &losses[i]);
+    }
+}
+
+void cg_reader_look_for_losses(struct cg_reader *reader)
+{
+    reader->look_at_ns = reader->now_ns + LOOK_MS * CG_NS_PER_MS;
+    uint64_t losses = cg_spool_losses(reader->spool);
+    if (losses == reader->losses_seen) {
+        return;
+    }
+    reader->losses_seen = losses;
+    for (struct cg_list *at = reader->channels.next; at != &reader->channels; at = at->next) {
+        struct cg_channel *channel = CG_LIST_ENTRY(at, struct cg_channel, in_reader);
+        take_losses(reader, channel);
+        cg_reader_schedule(reader, channel);
+    }
+}
+
 static void take_note(struct cg_reader *reader, struct cg_channel *channel)
 {
     static const enum cg_life_drop drops[CG_CONNECT_REFUSAL_COUNT] = {
@@ -56,6 +85,7 @@ static void take_note(struct cg_reader *reader, struct cg_channel *channel)
     }
     cg_reader_take_readings(channel);
     cg_reader_know(reader, channel);
+    take_losses(reader, channel); /* what an earlier process could not tell any more */
     cg_reader_schedule(reader, channel);
 }
 
@@ -85,7 +115,7 @@ static struct cg_life_facts facts_of(const struct cg_reader *reader,
     struct cg_life_facts facts = {
         .silence = cg_silence_facts_of(channel->cell),
         .now_ns = reader->now_ns,
-        .once = reader->config->keepalive_once,
+        .once = reader->settings.keepalive_once,
         .flush = flush,
     };
     /* While nothing is read nobody is silent, and a run that is over is not asked any more. */

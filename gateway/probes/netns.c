@@ -5,25 +5,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
-#include <linux/nsfs.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
-enum cg_probe_outcome cg_netns_open(struct cg_strings roots, const char *path, int *ret_fd,
-                                    struct cg_netns_id *ret_id, struct cg_error *err)
+enum cg_probe_outcome cg_netns_open(const struct cg_probe_policy *policy, const char *path,
+                                    int *ret_fd, struct cg_netns_id *ret_id, struct cg_error *err)
 {
     cg_auto_close int fd = -1;
-    enum cg_probe_outcome outcome = cg_probe_open(roots, path, O_RDONLY, &fd, err);
+    if (!policy->netns) {
+        (void)cg_error_set(err, "probes.netns is off");
+        return CG_PROBE_DENIED;
+    }
+    enum cg_probe_outcome outcome = cg_probe_open(policy->roots, path, O_RDONLY, &fd, err);
     if (outcome != CG_PROBE_READ) {
         return outcome;
     }
     struct stat status;
-    if (fstat(fd, &status) != 0 || ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
-        (void)cg_error_set(err, "%s is no network namespace", path);
+    struct statfs kind;
+    if (fstat(fd, &status) != 0 || fstatfs(fd, &kind) != 0 || kind.f_type != NSFS_MAGIC) {
+        (void)cg_error_set(err, "%s is no namespace", path);
         return CG_PROBE_MISSING;
     }
     *ret_id = (struct cg_netns_id){status.st_dev, status.st_ino};

@@ -24,10 +24,10 @@ static inline bool cg_netns_is_same(const struct cg_netns_id *a, const struct cg
     return a->device == b->device && a->inode == b->inode;
 }
 
-/* Opens the namespace at `path`. CG_PROBE_READ on success. */
-CG_MUST_USE enum cg_probe_outcome cg_netns_open(struct cg_strings roots, const char *path,
-                                                int *ret_fd, struct cg_netns_id *ret_id,
-                                                struct cg_error *err);
+/* Opens the namespace at `path`, if the policy lets probes enter any. CG_PROBE_READ on success. */
+CG_MUST_USE enum cg_probe_outcome cg_netns_open(const struct cg_probe_policy *policy,
+                                                const char *path, int *ret_fd,
+                                                struct cg_netns_id *ret_id, struct cg_error *err);
 
 /* A netlink socket of that protocol in the namespace (-1: the gateway's own), made by a thread that
  * ends again: a thread that has entered another namespace is of no use for anything else. */

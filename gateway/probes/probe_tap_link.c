@@ -208,7 +208,7 @@ static enum cg_probe_outcome find_namespace(struct tap *tap, struct cg_error *er
     const char *path = tap->netns == NULL ? "" : tap->netns;
     if (tap->netns != NULL) {
         enum cg_probe_outcome outcome =
-            cg_netns_open(tap->all->host->policy->roots, tap->netns, &fd, &id, err);
+            cg_netns_open(tap->all->host->policy, tap->netns, &fd, &id, err);
         if (outcome != CG_PROBE_READ) {
             release(tap);
             return outcome;

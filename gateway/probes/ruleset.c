@@ -241,8 +241,7 @@ enum cg_probe_outcome cg_ruleset_use(struct cg_rulesets *rulesets, struct cg_rul
     struct cg_netns_id id = {0};
     cg_auto_close int fd = -1;
     if (path != NULL) {
-        enum cg_probe_outcome outcome =
-            cg_netns_open(rulesets->host->policy->roots, path, &fd, &id, err);
+        enum cg_probe_outcome outcome = cg_netns_open(rulesets->host->policy, path, &fd, &id, err);
         if (outcome != CG_PROBE_READ) {
             cg_ruleset_leave(user);
             return outcome;

@@ -11,6 +11,8 @@
 #include <strings.h>
 #include <sys/un.h>
 
+enum { CELL_SHARE_PART = 16, CELL_SHARE_MIN = 1 << 20 }; /* docs/contract.md section 7 */
+
 struct checking {
     struct cg_config *config;
     const struct cg_node *root;
@@ -310,6 +312,39 @@ static void check_own_keys(const struct checking *checking, size_t which,
     }
 }
 
+/* "25%" of the spool, or a size. */
+static bool quota_bytes(struct cg_bytes text, uint64_t bytes_max, uint64_t *ret_bytes)
+{
+    if (text.len > 0 && text.data[text.len - 1] == '%') {
+        uint64_t percent;
+        if (!cg_value_integer(cg_bytes(text.data, text.len - 1), &percent) || percent == 0 ||
+            percent > 100) {
+            return false;
+        }
+        *ret_bytes =
+            percent == 100 ? 0 : bytes_max / 100 * percent + bytes_max % 100 * percent / 100;
+        return true;
+    }
+    return cg_value_size(text, ret_bytes) && *ret_bytes > 0;
+}
+
+static void check_quota(const struct checking *checking, struct cg_exporter_config *exporter,
+                        const struct cg_node *node)
+{
+    if (exporter->quota_text == NULL) {
+        return;
+    }
+    struct cg_bytes text = cg_bytes_str(exporter->quota_text);
+    if (!quota_bytes(text, checking->config->spool.bytes_max, &exporter->quota_bytes)) {
+        char quoted[CG_QUOTED_BYTES_MAX];
+        const struct cg_node *member = cg_node_member(node, CG_BYTES("quota"));
+        cg_option_quote(text, quoted);
+        cg_problems_add(checking->problems, member == NULL ? node->place : member->place,
+                        "quota: expected a part from 1%% to 100%% or a size like 256MiB, not '%s'",
+                        quoted);
+    }
+}
+
 static void check_exporters(const struct checking *checking, bool own_are_whole)
 {
     const struct cg_config *config = checking->config;
@@ -323,6 +358,7 @@ static void check_exporters(const struct checking *checking, bool own_are_whole)
         if (node->kind == CG_NODE_MAP) {
             check_exporter_name(checking, i, node);
             check_own_keys(checking, i, node);
+            check_quota(checking, &checking->config->exporters[i], node);
             check_exporter(checking, &config->exporters[i], node, own_are_whole);
         }
     }
@@ -347,11 +383,22 @@ static void check_listen(const struct checking *checking)
     }
 }
 
-static void check_roots(const struct checking *checking)
+static void check_all_absolute(const struct checking *checking, const char *section,
+                               const char *key, const struct cg_strings *paths)
 {
-    const struct cg_strings *roots = &checking->config->ingress.roots;
-    for (size_t i = 0; i < roots->count; i++) {
-        check_absolute(checking, "ingress", "roots", roots->items[i]);
+    for (size_t i = 0; i < paths->count; i++) {
+        check_absolute(checking, section, key, paths->items[i]);
+    }
+}
+
+static void check_sandbox(const struct checking *checking)
+{
+    const struct cg_config *config = checking->config;
+    check_all_absolute(checking, "sandbox", "read_paths", &config->sandbox.read_paths);
+    check_all_absolute(checking, "sandbox", "write_paths", &config->sandbox.write_paths);
+    if (config->sandbox.group != NULL && config->sandbox.user == NULL) {
+        cg_problems_add(checking->problems, place_of(checking, "sandbox", "group"),
+                        "group: goes with a user, and there is none");
     }
 }
 
@@ -431,6 +478,10 @@ static void check_spool(const struct checking *checking)
         config->spool.bytes_max =
             config->spool.dir != NULL ? UINT64_C(1) << 30 : UINT64_C(64) << 20;
     }
+    if (config->spool.cell_share_bytes == 0 && config->spool.when_full == CG_SPOOL_FULL_PAUSE) {
+        uint64_t part = config->spool.bytes_max / CELL_SHARE_PART;
+        config->spool.cell_share_bytes = part > CELL_SHARE_MIN ? part : CELL_SHARE_MIN;
+    }
     struct cg_bytes sync = cg_bytes_str(config->spool.sync_text);
     config->spool.sync = CG_SPOOL_SYNC_INTERVAL;
     if (cg_bytes_equal(sync, CG_BYTES("always"))) {
@@ -456,7 +507,8 @@ void cg_checks_run(struct cg_schema_file *file, const struct cg_node *root, stru
     /* An exporter's own check may rely on what its table promises. */
     bool tables_are_satisfied = problems->count == 0;
     check_absolute(&checking, NULL, "state_dir", file->gateway.state_dir);
-    check_roots(&checking);
+    check_all_absolute(&checking, "ingress", "roots", &file->gateway.ingress.roots);
+    check_sandbox(&checking);
     check_cells(&checking);
     check_listen(&checking);
     check_control(&checking);

@@ -1,8 +1,11 @@
 #include "run/config.h"
 
+#include "base/secret_file.h"
 #include "cellgate/cleanup.h"
 #include "exporters/registry.h"
 #include "run/checks.h"
+#include "run/compare.h"
+#include "run/judge.h"
 #include "run/memory.h"
 #include "run/node.h"
 #include "run/options.h"
@@ -53,6 +56,8 @@ static bool read_own_keys(struct cg_options_reader *reader, const struct cg_opti
         return false;
     }
     struct cg_exporter_config *exporter = target;
+    exporter->line = element->place.line;
+    exporter->column = element->place.column;
     const struct cg_node *type = cg_node_member(element, CG_BYTES("type"));
     if (type != NULL && type->kind == CG_NODE_TEXT && !cg_node_is_null(type)) {
         exporter->ops = cg_exporter_find(type->text.data);
@@ -106,9 +111,37 @@ static void set_node_name(struct cg_config *config, struct cg_config_memory *mem
     }
 }
 
+/* --- comparing --- */
+
+bool cg_config_exporter_equal(const struct cg_exporter_config *a,
+                              const struct cg_exporter_config *b)
+{
+    return a->ops == b->ops && cg_compare_equal(cg_schema_exporter, a, b) &&
+           cg_compare_equal(a->ops->options, a->own, b->own);
+}
+
+bool cg_config_cell_equal(const struct cg_cell_spec *a, const struct cg_cell_spec *b)
+{
+    return cg_compare_equal(cg_schema_cell, a, b);
+}
+
+/* --- all of it --- */
+
+/* Where to point at when the key cannot be loaded. */
+static void note_place(struct cg_config *config, const struct cg_node *root)
+{
+    const struct cg_node *signing = root != NULL && root->kind == CG_NODE_MAP
+                                        ? cg_node_member(root, CG_BYTES("signing"))
+                                        : NULL;
+    if (signing != NULL) {
+        config->signing.line = signing->place.line;
+        config->signing.column = signing->place.column;
+    }
+}
+
 static void read_tree(struct cg_schema_file *file, struct cg_config_memory *memory,
                       const struct cg_node *root, struct cg_place whole,
-                      struct cg_problems *problems)
+                      const struct cg_config *running, struct cg_problems *problems)
 {
     struct cg_options_reader reader = {
         .memory = memory, .problems = problems, .more = read_own_keys};
@@ -121,6 +154,10 @@ static void read_tree(struct cg_schema_file *file, struct cg_config_memory *memo
     }
     cg_checks_run(file, root, whole, problems);
     set_node_name(&file->gateway, memory);
+    note_place(&file->gateway, root);
+    if (running != NULL && problems->count == 0) {
+        cg_judge_reload(running, file, root, whole, problems);
+    }
     if (cg_config_memory_failed(memory)) {
         cg_problems_add(problems, whole, "out of memory");
     }
@@ -149,9 +186,9 @@ static bool build_tree(struct cg_config_memory *scratch, const char *name, struc
     return good;
 }
 
-bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *settings,
-                     size_t settings_count, struct cg_config **ret_config,
-                     struct cg_buf *ret_problems)
+static bool parse(const char *name, struct cg_bytes text, const char *const *settings,
+                  size_t settings_count, const struct cg_config *running,
+                  struct cg_config **ret_config, struct cg_buf *ret_problems)
 {
     const struct cg_place whole = {.source = name, .line = 1, .column = 1};
     cg_auto_problems struct cg_problems problems;
@@ -164,7 +201,7 @@ bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *
     if (file == NULL || scratch == NULL) {
         cg_problems_add(&problems, whole, "out of memory");
     } else if (build_tree(scratch, name, text, settings, settings_count, &root, &problems)) {
-        read_tree(file, memory, root, whole, &problems);
+        read_tree(file, memory, root, whole, running, &problems);
     }
     cg_problems_write(&problems, ret_problems); /* before the places' sources go */
     cg_config_memory_free(scratch);
@@ -177,10 +214,20 @@ bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *
     return true;
 }
 
+bool cg_config_parse(const char *name, struct cg_bytes text, const char *const *settings,
+                     size_t settings_count, struct cg_config **ret_config,
+                     struct cg_buf *ret_problems)
+{
+    return parse(name, text, settings, settings_count, NULL, ret_config, ret_problems);
+}
+
 static bool read_file(const char *path, struct cg_buf *ret_text, struct cg_error *err)
 {
     bool from_stdin = strcmp(path, "-") == 0;
     cg_auto_close int opened = from_stdin ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (!from_stdin && opened < 0 && errno == EACCES) {
+        opened = cg_secret_file_open(path); /* by then it may be root's only */
+    }
     int fd = from_stdin ? STDIN_FILENO : opened;
     if (fd < 0) {
         return cg_error_errno(err, errno, "cannot be opened");
@@ -204,8 +251,9 @@ static bool read_file(const char *path, struct cg_buf *ret_text, struct cg_error
     }
 }
 
-bool cg_config_load(const char *path, const char *const *settings, size_t settings_count,
-                    struct cg_config **ret_config, struct cg_buf *ret_problems)
+static bool load(const char *path, const char *const *settings, size_t settings_count,
+                 const struct cg_config *running, struct cg_config **ret_config,
+                 struct cg_buf *ret_problems)
 {
     const char *name = strcmp(path, "-") == 0 ? "(stdin)" : path;
     struct cg_error err;
@@ -215,8 +263,26 @@ bool cg_config_load(const char *path, const char *const *settings, size_t settin
         (void)cg_buf_printf(ret_problems, "%s:1:1: %s\n", name, err.text);
         return false;
     }
-    return cg_config_parse(name, cg_buf_bytes(&text), settings, settings_count, ret_config,
-                           ret_problems);
+    return parse(name, cg_buf_bytes(&text), settings, settings_count, running, ret_config,
+                 ret_problems);
+}
+
+bool cg_config_load(const char *path, const char *const *settings, size_t settings_count,
+                    struct cg_config **ret_config, struct cg_buf *ret_problems)
+{
+    return load(path, settings, settings_count, NULL, ret_config, ret_problems);
+}
+
+bool cg_config_reload(const char *path, const char *const *settings, size_t settings_count,
+                      const struct cg_config *running, struct cg_config **ret_config,
+                      struct cg_buf *ret_problems)
+{
+    if (strcmp(path, "-") == 0) {
+        (void)cg_buf_append_str(ret_problems, "(stdin):1:1: what was read from standard input "
+                                              "cannot be read again; it takes a restart\n");
+        return false;
+    }
+    return load(path, settings, settings_count, running, ret_config, ret_problems);
 }
 
 void cg_config_free(struct cg_config *config)

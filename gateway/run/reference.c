@@ -29,6 +29,9 @@ static const char introduction[] =
     "other\n"
     "  is the text itself. `--set spool.max_bytes=2GiB`, `--set exporters.central.mode=single`,\n"
     "  `--set signing.kid=null`, `--set 'http.hosts=[gw.example, gw]'`.\n"
+    "- A key marked *live* can be changed while the gateway runs: by SIGHUP or `POST /v1/reload`. "
+    "For\n"
+    "  any other a reload is refused and names it, since it takes a restart.\n"
     "\n";
 
 static void put_sections(struct cg_buf *out)
@@ -36,7 +39,7 @@ static void put_sections(struct cg_buf *out)
     for (const struct cg_option *option = cg_schema; option->key != NULL; option++) {
         if (option->fields != NULL) {
             (void)cg_buf_printf(out, "## `%s`\n\n%s\n\n", option->key, option->help);
-            cg_show_reference(option->fields, true, out);
+            cg_show_reference(option->fields, true, option->live, out);
         }
     }
 }
@@ -45,7 +48,7 @@ void cg_config_reference(struct cg_buf *out)
 {
     (void)cg_buf_append_str(out, introduction);
     (void)cg_buf_append_str(out, "## At the top\n\n");
-    cg_show_reference(cg_schema, false, out);
+    cg_show_reference(cg_schema, false, false, out);
     put_sections(out);
     for (size_t i = 0; cg_exporters[i] != NULL; i++) {
         const struct cg_exporter_ops *ops = cg_exporters[i];
@@ -55,7 +58,7 @@ void cg_config_reference(struct cg_buf *out)
         (void)cg_buf_append_str(out, " events and ");
         cg_value_write_size(ops->batch_bytes, out);
         (void)cg_buf_append_str(out, " a batch.\n\n");
-        cg_show_reference(ops->options, true, out);
+        cg_show_reference(ops->options, true, true, out);
     }
     if (!out->failed && out->len > 0) {
         out->len--; /* the empty line behind the last table */

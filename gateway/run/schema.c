@@ -89,6 +89,8 @@ static const struct cg_option cell_options[] = {
     TABLE_END,
 };
 
+const struct cg_option *const cg_schema_cell = cell_options;
+
 static const struct cg_option owners_options[] = {
     {.key = "uids",
      .type = CG_OPTION_RANGE,
@@ -121,12 +123,14 @@ static const struct cg_option ingress_options[] = {
     {.key = "frames_per_second",
      .type = CG_OPTION_INTEGER,
      .offset = GATEWAY(ingress.frames_per_second),
+     .live = true,
      .max = FRAMES_PER_SECOND_MAX,
      .fallback = "2000",
      .help = "Rate at which one cell is read; what comes faster waits in the guest. 0: unlimited."},
     {.key = "frames_burst",
      .type = CG_OPTION_INTEGER,
      .offset = GATEWAY(ingress.frames_burst),
+     .live = true,
      .min = 1,
      .max = FRAMES_PER_SECOND_MAX,
      .fallback = "20000",
@@ -134,6 +138,7 @@ static const struct cg_option ingress_options[] = {
     {.key = "frame_deadline",
      .type = CG_OPTION_DURATION,
      .offset = GATEWAY(ingress.frame_deadline_ns),
+     .live = true,
      .min = 10 * CG_NS_PER_MS,
      .max = DURATION_HOUR,
      .fallback = "30s",
@@ -165,6 +170,7 @@ static const struct cg_option ingress_options[] = {
     {.key = "cells",
      .type = CG_OPTION_SECTIONS,
      .offset = GATEWAY(ingress.cells),
+     .live = true,
      .max = CELLS_MAX,
      .fields = cell_options,
      .element_size = sizeof(struct cg_cell_spec),
@@ -211,6 +217,7 @@ static const struct cg_option http_options[] = {
     {.key = "hosts",
      .type = CG_OPTION_STRINGS,
      .offset = GATEWAY(http.hosts),
+     .live = true,
      .max = LIST_MAX,
      .help = "Names that requests may carry in Host, beside addresses and localhost."},
     TABLE_END,
@@ -220,6 +227,7 @@ static const struct cg_option control_options[] = {
     {.key = "socket",
      .type = CG_OPTION_PATH,
      .offset = GATEWAY(control.socket),
+     .written = true,
      .help = "Absolute path of the Unix socket at which cells are registered "
              "(/run/cellgate/control.sock); needs state_dir. Without it there is no such socket."},
     {.key = "mode",
@@ -300,9 +308,25 @@ static const struct cg_option spool_options[] = {
      .names = when_full_names,
      .fallback = "pause",
      .help = "pause: stop reading guests until there is room; drop_oldest: give up the oldest "
-             "events that are not delivered, and count them."},
+             "events that are not delivered, count them, and name them in telemetry.dropped."},
+    {.key = "cell_share",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(spool.cell_share_bytes),
+     .min = 64 * KIB,
+     .help = "What one cell may have in the spool undelivered; beyond it that cell alone is not "
+             "read. Without it, the larger of 1MiB and a sixteenth of max_bytes with when_full: "
+             "pause, and no limit with drop_oldest, where nobody waits."},
+    {.key = "reserve_bytes",
+     .type = CG_OPTION_SIZE,
+     .offset = GATEWAY(spool.reserve_bytes),
+     .min = KIB,
+     .help = "Free space of the file system that is left to others: the spool stops growing there, "
+             "and counts as full. Without it, a fiftieth of the file system, at most 256MiB."},
     TABLE_END,
 };
+
+static const struct cg_option_name handover_names[] = {
+    {"off", CG_HANDOVER_OFF}, {"auto", CG_HANDOVER_AUTO}, {"on", CG_HANDOVER_ON}, {NULL, 0}};
 
 static const struct cg_option shutdown_options[] = {
     {.key = "drain",
@@ -311,6 +335,14 @@ static const struct cg_option shutdown_options[] = {
      .max = DURATION_HOUR,
      .fallback = "10s",
      .help = "How long exporters may catch up after SIGTERM."},
+    {.key = "handover",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(shutdown.handover),
+     .names = handover_names,
+     .fallback = "auto",
+     .help = "Leave guests' sockets and connections to the next start, in systemd's descriptor "
+             "store: auto (if systemd says that the unit has one, as it does from version 254), on "
+             "(try it), off."},
     TABLE_END,
 };
 
@@ -322,10 +354,61 @@ static const struct cg_option_name level_names[] = {{"debug", CG_LOG_DEBUG},
 static const struct cg_option_name format_names[] = {
     {"logfmt", CG_LOG_LOGFMT}, {"json", CG_LOG_JSON}, {NULL, 0}};
 
+static const struct cg_option_name part_names[] = {
+    {"auto", CG_PART_AUTO}, {"on", CG_PART_ON}, {"off", CG_PART_OFF}, {NULL, 0}};
+
+static const struct cg_option sandbox_options[] = {
+    {.key = "enable",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(sandbox.enable),
+     .names = part_names,
+     .fallback = "auto",
+     .help = "auto: as much of it as the machine allows; on: refuse to start without a part that "
+             "is missing; off: nothing of it."},
+    {.key = "user",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(sandbox.user),
+     .min = 1,
+     .max = 64,
+     .help = "The user that the gateway becomes if root starts it, a name or a number; without "
+             "it, it stays who it is."},
+    {.key = "group",
+     .type = CG_OPTION_STRING,
+     .offset = GATEWAY(sandbox.group),
+     .min = 1,
+     .max = 64,
+     .help = "Its group; without it, the user's own."},
+    {.key = "seccomp",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(sandbox.seccomp),
+     .names = part_names,
+     .fallback = "auto",
+     .help = "The list of system calls that are let through, in the same words."},
+    {.key = "landlock",
+     .type = CG_OPTION_ENUM,
+     .offset = GATEWAY(sandbox.landlock),
+     .names = part_names,
+     .fallback = "auto",
+     .help = "The list of directories that are let through, in the same words."},
+    {.key = "read_paths",
+     .type = CG_OPTION_STRINGS,
+     .offset = GATEWAY(sandbox.read_paths),
+     .max = LIST_MAX,
+     .help = "Further files and directories that may be read, absolute: what a later reload will "
+             "name."},
+    {.key = "write_paths",
+     .type = CG_OPTION_STRINGS,
+     .offset = GATEWAY(sandbox.write_paths),
+     .max = LIST_MAX,
+     .help = "Further directories in which files may be made."},
+    TABLE_END,
+};
+
 static const struct cg_option log_options[] = {
     {.key = "level",
      .type = CG_OPTION_ENUM,
      .offset = GATEWAY(log.level),
+     .live = true,
      .names = level_names,
      .fallback = "info",
      .help = "The least of what is logged, to stderr."},
@@ -467,6 +550,12 @@ const struct cg_option cg_schema_exporter[] = {
      .offset = EXPORTER(type),
      .required = true,
      .help = "One of the types below."},
+    {.key = "quota",
+     .type = CG_OPTION_STRING,
+     .offset = EXPORTER(quota_text),
+     .help = "What this exporter alone may make the spool keep, as a part of spool.max_bytes (25%) "
+             "or a size; at least two segments count. Beyond it, it alone loses its oldest events, "
+             "which are counted, logged and named in telemetry.dropped. Without it, no limit."},
     {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
     {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
     {.key = "dead_letters",
@@ -508,6 +597,7 @@ const struct cg_option cg_schema[] = {
     {.key = "keepalive",
      .type = CG_OPTION_SECTION,
      .fields = keepalive_options,
+     .live = true,
      .help = "When a cell counts as silent."},
     {.key = "probes",
      .type = CG_OPTION_SECTION,
@@ -528,6 +618,7 @@ const struct cg_option cg_schema[] = {
     {.key = "signing",
      .type = CG_OPTION_SECTION,
      .fields = signing_options,
+     .live = true,
      .help = "Signatures over the events."},
     {.key = "spool",
      .type = CG_OPTION_SECTION,
@@ -536,7 +627,12 @@ const struct cg_option cg_schema[] = {
     {.key = "shutdown",
      .type = CG_OPTION_SECTION,
      .fields = shutdown_options,
+     .live = true,
      .help = "How the gateway ends."},
+    {.key = "sandbox",
+     .type = CG_OPTION_SECTION,
+     .fields = sandbox_options,
+     .help = "What the gateway gives up before it reads a guest's first byte."},
     {.key = "log",
      .type = CG_OPTION_SECTION,
      .fields = log_options,
@@ -544,6 +640,7 @@ const struct cg_option cg_schema[] = {
     {.key = "exporters",
      .type = CG_OPTION_SECTIONS,
      .offset = offsetof(struct cg_schema_file, exporters),
+     .live = true,
      .min = 1,
      .max = CG_EXPORTERS_MAX,
      .required = true,

@@ -20,6 +20,8 @@ extern const struct cg_option cg_schema[];
 /* Among them the keys that every exporter has: struct cg_exporter_config. An exporter's `own` is
  * filled by its ops->options. */
 extern const struct cg_option cg_schema_exporter[];
+/* And the keys of a cell: struct cg_cell_spec. */
+extern const struct cg_option *const cg_schema_cell;
 
 /* --- schema_probes.c --- */
 

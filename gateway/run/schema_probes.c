@@ -54,7 +54,11 @@ static const struct cg_option fc_metrics_options[] = {
 };
 
 static const struct cg_option nftables_options[] = {
-    ENABLED(CG_PROBE_NFTABLES),
+    {.key = "enabled",
+     .type = CG_OPTION_BOOL,
+     .offset = PROBES(enabled[CG_PROBE_NFTABLES]),
+     .fallback = "false",
+     .help = "Whether there is this probe at all; for it the gateway keeps CAP_NET_ADMIN."},
     INTERVAL(PROBES(defaults.interval_ns[CG_PROBE_NFTABLES]), "probes.interval"),
     TEXT("family", CG_OPTION_STRING, PROBES(defaults.text[CG_PROBE_NFT_FAMILY]),
          "The family of the table: inet (also without it), ip, ip6, arp, bridge or netdev."),
@@ -130,6 +134,12 @@ const struct cg_option cg_schema_probes[] = {
      .max = 60 * CG_NS_PER_S,
      .fallback = "500ms",
      .help = "How long a VMM or the kernel may take to answer; the end of a run waits as long."},
+    {.key = "netns",
+     .type = CG_OPTION_BOOL,
+     .offset = PROBES(netns),
+     .fallback = "false",
+     .help = "Whether probes may enter network namespaces other than the gateway's own, for which "
+             "it keeps CAP_SYS_ADMIN."},
     {.key = "cgroup",
      .type = CG_OPTION_SECTION,
      .fields = cgroup_options,

@@ -190,7 +190,8 @@ static void put_cell(const char *text, struct cg_buf *out)
     }
 }
 
-static void put_row(const struct cg_option *option, const char *prefix, struct cg_buf *out)
+static void put_row(const struct cg_option *option, const char *prefix, bool live,
+                    struct cg_buf *out)
 {
     (void)cg_buf_printf(out, "| `%s%s` | ", prefix, option->key);
     cg_option_describe(option, out);
@@ -202,15 +203,15 @@ static void put_row(const struct cg_option *option, const char *prefix, struct c
         (void)cg_buf_append_str(out, " | none | ");
     }
     put_cell(option->help, out);
-    (void)cg_buf_append_str(out, " |\n");
+    (void)cg_buf_append_str(out, live || option->live ? " *Live.* |\n" : " |\n");
 }
 
-static void put_rows(const struct cg_option *options, const char *prefix, bool sections,
+static void put_rows(const struct cg_option *options, const char *prefix, bool sections, bool live,
                      struct cg_buf *out)
 {
     for (const struct cg_option *option = options; option->key != NULL; option++) {
         if (option->fields == NULL) {
-            put_row(option, prefix, out);
+            put_row(option, prefix, live, out);
             continue;
         }
         if (!sections) {
@@ -222,13 +223,14 @@ static void put_rows(const struct cg_option *options, const char *prefix, bool s
                             option->type == CG_OPTION_SECTIONS ? "[]" : "");
         const char *inner_prefix = cg_buf_str(&inner);
         CG_ASSERT(inner_prefix != NULL);
-        put_rows(option->fields, inner_prefix, true, out);
+        put_rows(option->fields, inner_prefix, true, live || option->live, out);
     }
 }
 
-void cg_show_reference(const struct cg_option *options, bool sections, struct cg_buf *out)
+void cg_show_reference(const struct cg_option *options, bool sections, bool live,
+                       struct cg_buf *out)
 {
     (void)cg_buf_append_str(out, "| key | value | default | meaning |\n|---|---|---|---|\n");
-    put_rows(options, "", sections, out);
+    put_rows(options, "", sections, live, out);
     (void)cg_buf_append_char(out, '\n');
 }

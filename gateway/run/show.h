@@ -15,7 +15,8 @@ typedef bool cg_show_more(const struct cg_option *option, const void *element,
 void cg_show_yaml(const struct cg_option_part *part, cg_show_more *more, struct cg_buf *out);
 
 /* Writes a Markdown table of all keys that are not sections (`sections` false), or of all keys,
- * those of sections as "section.key". */
-void cg_show_reference(const struct cg_option *options, bool sections, struct cg_buf *out);
+ * those of sections as "section.key"; `live`: a reload may change every one. */
+void cg_show_reference(const struct cg_option *options, bool sections, bool live,
+                       struct cg_buf *out);
 
 #endif

@@ -62,18 +62,22 @@ bool cg_position_save(int dir_fd, const char *name, const struct cg_position *po
     return true;
 }
 
-bool cg_position_load(int dir_fd, const char *name, struct cg_position *ret_position)
+enum cg_position_found cg_position_load(int dir_fd, const char *name,
+                                        struct cg_position *ret_position)
 {
     cg_auto_close int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct position_file file;
-    if (fd < 0 || read(fd, &file, sizeof(file)) != (ssize_t)sizeof(file) ||
+    if (fd < 0) {
+        return errno == ENOENT ? CG_POSITION_NONE : CG_POSITION_DAMAGED;
+    }
+    if (read(fd, &file, sizeof(file)) != (ssize_t)sizeof(file) ||
         memcmp(file.magic, position_magic, sizeof(position_magic)) != 0 ||
         file.crc != file_crc(&file)) {
-        return false;
+        return CG_POSITION_DAMAGED;
     }
     *ret_position =
         (struct cg_position){.index = file.index, .segment = file.segment, .offset = file.offset};
-    return true;
+    return CG_POSITION_GOOD;
 }
 
 static void close_dir(DIR **dir)
@@ -98,7 +102,8 @@ uint64_t cg_position_greatest(int dir_fd)
     for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         struct cg_position position;
         if (cg_position_name_valid(entry->d_name) &&
-            cg_position_load(dir_fd, entry->d_name, &position) && position.index > greatest) {
+            cg_position_load(dir_fd, entry->d_name, &position) == CG_POSITION_GOOD &&
+            position.index > greatest) {
             greatest = position.index;
         }
     }

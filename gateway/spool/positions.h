@@ -26,8 +26,10 @@ bool cg_position_name_valid(const char *name);
 /* `durable`: also over a power cut, at the cost of a sync. */
 CG_MUST_USE bool cg_position_save(int dir_fd, const char *name, const struct cg_position *position,
                                   bool durable, struct cg_error *err);
-/* False if there is none that verifies. */
-bool cg_position_load(int dir_fd, const char *name, struct cg_position *ret_position);
+enum cg_position_found { CG_POSITION_GOOD, CG_POSITION_NONE, CG_POSITION_DAMAGED };
+/* Sets *ret_position for CG_POSITION_GOOD only. */
+enum cg_position_found cg_position_load(int dir_fd, const char *name,
+                                        struct cg_position *ret_position);
 /* The greatest index of any reader that ever was, 0 for none: indices below it were given out. */
 uint64_t cg_position_greatest(int dir_fd);
 

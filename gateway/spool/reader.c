@@ -17,22 +17,6 @@ static bool same_name(const struct cg_spool *spool, const char *name)
     return false;
 }
 
-/* The first segment that ends behind `index`; NULL if none does. lock held. */
-static struct cg_segment *segment_of(const struct cg_spool *spool, uint64_t index)
-{
-    size_t low = 0;
-    size_t high = spool->segment_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (spool->segments[middle]->end_index <= index) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low == spool->segment_count ? NULL : spool->segments[low];
-}
-
 /* Whether a saved offset is right: the record of that index starts there. */
 static bool hint_holds(const struct cg_spool *spool, const struct cg_segment *segment,
                        const struct cg_position *saved)
@@ -52,24 +36,39 @@ static bool hint_holds(const struct cg_spool *spool, const struct cg_segment *se
            cg_record_sealed(&record, segment->salt);
 }
 
+/* Whether that event was lost to damage; else it is gone since everybody had it. lock held. */
+static bool in_gap(const struct cg_spool *spool, uint64_t index)
+{
+    for (size_t i = 0; i < spool->gap_count; i++) {
+        if (index >= spool->gaps[i].first && index < spool->gaps[i].end) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Where a reader of that name starts. lock held. */
-static struct cg_position first_position(const struct cg_spool *spool, const char *name)
+static struct cg_position first_position(struct cg_spool *spool, const char *name)
 {
     struct cg_position position = {0};
-    if (spool->positions_fd < 0 || !cg_position_load(spool->positions_fd, name, &position)) {
-        position = (struct cg_position){0};
+    if (spool->positions_fd >= 0 &&
+        cg_position_load(spool->positions_fd, name, &position) == CG_POSITION_DAMAGED) {
+        struct cg_spool_notice notice = {.kind = CG_SPOOL_POSITION_DAMAGED};
+        (void)snprintf(notice.name, sizeof(notice.name), "%s", name);
+        cg_spool_notify(spool, &notice);
+        cg_metric_add(CG_SERIES_spool_damage_position, 1);
     }
     if (position.index > spool->next_index) {
         position.index = spool->next_index;
     }
-    const struct cg_segment *segment = segment_of(spool, position.index);
+    const struct cg_segment *segment = cg_spool_segment_of(spool, position.index);
     if (segment == NULL) {
         return (struct cg_position){.index = spool->next_index, .base = spool->end_bytes};
     }
     if (!hint_holds(spool, segment, &position)) {
         position.offset = CG_SEGMENT_HEADER_BYTES;
     }
-    if (position.index < segment->first_index) {
+    if (position.index < segment->first_index && !in_gap(spool, position.index)) {
         position.index = segment->first_index;
     }
     position.segment = segment->first_index;
@@ -77,21 +76,24 @@ static struct cg_position first_position(const struct cg_spool *spool, const cha
     return position;
 }
 
-/* lock held */
-static void unpark(struct cg_spool *spool, const char *name)
+/* Returns whether it was parked. lock held. */
+static bool unpark(struct cg_spool *spool, const char *name, struct cg_position *ret_position)
 {
     for (size_t i = 0; i < spool->parked_count; i++) {
         if (strcmp(spool->parked[i].name, name) == 0) {
+            *ret_position = spool->parked[i].position;
             spool->parked[i] = spool->parked[--spool->parked_count];
-            return;
+            return true;
         }
     }
+    return false;
 }
 
 void cg_spool_reader_forget(struct cg_spool *spool, const char *name)
 {
+    struct cg_position position;
     pthread_mutex_lock(&spool->lock);
-    unpark(spool, name);
+    (void)unpark(spool, name, &position);
     cg_committer_notice(spool);
     pthread_mutex_unlock(&spool->lock);
 }
@@ -119,13 +121,15 @@ bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
     (void)pthread_condattr_destroy(&attributes);
 
     pthread_mutex_lock(&spool->lock);
-    unpark(spool, name);
+    struct cg_position position;
+    bool parked = unpark(spool, name, &position);
     const char *problem = same_name(spool, name) ? "is open already"
                           : spool->reader_count + spool->parked_count >= CG_READERS_MAX
                               ? "is one too many"
                               : NULL;
     if (problem == NULL) {
-        reader->position = reader->saved = reader->cursor = first_position(spool, name);
+        position = parked ? position : first_position(spool, name);
+        reader->position = reader->saved = reader->cursor = position;
         spool->readers[spool->reader_count++] = reader;
     }
     pthread_mutex_unlock(&spool->lock);
@@ -137,6 +141,13 @@ bool cg_spool_reader_open(struct cg_spool *spool, const char *name,
     }
     *ret_reader = reader;
     return true;
+}
+
+void cg_spool_reader_limit(struct cg_spool_reader *reader, uint64_t quota_bytes)
+{
+    pthread_mutex_lock(&reader->spool->lock);
+    reader->quota_bytes = quota_bytes;
+    pthread_mutex_unlock(&reader->spool->lock);
 }
 
 /* lock held */
@@ -165,6 +176,7 @@ void cg_spool_reader_close(struct cg_spool_reader *reader)
     struct cg_parked *parked = &spool->parked[spool->parked_count++];
     memcpy(parked->name, reader->name, sizeof(parked->name));
     parked->index = reader->position.index;
+    parked->position = reader->position;
     pthread_mutex_unlock(&spool->lock);
     if (reader->scan.fd >= 0) {
         (void)close(reader->scan.fd);
@@ -259,25 +271,13 @@ static bool add_event(struct cg_spool_reader *reader, const struct limits *limit
     return true;
 }
 
-/* Counts losses once, however many readers pass the place. */
-static void count_lost(struct cg_spool_reader *reader, uint64_t first_index, uint64_t count)
-{
-    struct cg_spool *spool = reader->spool;
-    uint64_t end = first_index + count;
-    pthread_mutex_lock(&spool->lock);
-    if (first_index < spool->damage_counted_index) {
-        first_index = spool->damage_counted_index;
-    }
-    /* Where the position has moved on, the segment was given up meanwhile, and was counted there.
-     */
-    if (first_index < end && reader->position.index <= end) {
-        cg_metric_add(CG_SERIES_events_dropped_damage, end - first_index);
-        spool->damage_counted_index = end;
-    }
-    pthread_mutex_unlock(&spool->lock);
-}
+enum source { SOURCE_NONE, SOURCE_TAIL, SOURCE_FILE, SOURCE_PASSED, SOURCE_FAILED };
 
-enum source { SOURCE_NONE, SOURCE_TAIL, SOURCE_FILE, SOURCE_FAILED };
+/* What trying again does not mend, when a file is opened. */
+static bool is_gone(int failure)
+{
+    return failure == ENOENT || failure == EIO;
+}
 
 /* lock held */
 static bool aim_at_segment(struct cg_spool_reader *reader, const struct cg_segment *segment,
@@ -313,25 +313,39 @@ static enum source next_source(struct cg_spool_reader *reader, struct cg_extent 
     struct cg_spool *spool = reader->spool;
     struct cg_position *cursor = &reader->cursor;
     enum source source = SOURCE_NONE;
+    struct cg_segment gone = {0};
     pthread_mutex_lock(&spool->lock);
     const struct cg_extent *extent = cg_tail_find(&spool->tail, cursor->index);
-    const struct cg_segment *segment = extent != NULL ? NULL : segment_of(spool, cursor->index);
+    const struct cg_segment *segment =
+        extent != NULL ? NULL : cg_spool_segment_of(spool, cursor->index);
     if (extent != NULL) {
         extent->block->references++;
         *ret_extent = *extent;
         source = SOURCE_TAIL;
     } else if (segment != NULL) {
+        if (cursor->index < segment->first_index) {
+            cg_spool_count_damage(spool, cursor->index, segment->first_index);
+            cursor->index = segment->first_index;
+        }
         if (cursor->segment != segment->first_index) {
-            if (cursor->index < segment->first_index) {
-                cursor->index = segment->first_index;
-            }
             cursor->segment = segment->first_index;
             cursor->offset = CG_SEGMENT_HEADER_BYTES;
         }
         cursor->base = segment->base;
+        errno = 0;
         source = aim_at_segment(reader, segment, err) ? SOURCE_FILE : SOURCE_FAILED;
+        if (source == SOURCE_FAILED && is_gone(errno)) {
+            gone = *segment;
+        }
     }
     pthread_mutex_unlock(&spool->lock);
+    if (gone.end_index > 0 && reader->batch.count == 0 &&
+        cg_spool_give_up(reader, gone.first_index, 0, err)) {
+        cg_spool_count_lost(reader, cursor->index, gone.end_index - cursor->index);
+        cursor->index = gone.end_index;
+        cursor->offset = gone.end;
+        return SOURCE_PASSED;
+    }
     if (source == SOURCE_TAIL || source == SOURCE_FILE) {
         reader->pieces[reader->piece_count++] = (struct cg_piece){
             .block = source == SOURCE_TAIL ? ret_extent->block : NULL,
@@ -342,18 +356,31 @@ static enum source next_source(struct cg_spool_reader *reader, struct cg_extent 
     return source;
 }
 
+/* How far into an extent the cursor's record stands. A reader that was opened while events came
+ * may know the index alone: then the records before it are counted off. */
+static uint64_t offset_in_tail(const struct cg_position *cursor, const struct cg_extent *extent)
+{
+    if (cursor->segment == extent->segment && cursor->offset >= extent->file_offset) {
+        return cursor->index > extent->first_index ? cursor->offset - extent->file_offset : 0;
+    }
+    const char *data = extent->block->data + extent->offset;
+    uint64_t skip = 0;
+    for (uint64_t index = extent->first_index; index < cursor->index; index++) {
+        const struct cg_record_header *record = (const void *)(data + skip);
+        CG_ASSERT(record->index == index);
+        skip += cg_record_bytes(record->len);
+        CG_ASSERT(skip < extent->len);
+    }
+    return skip;
+}
+
 /* Takes events of an extent. False: the batch is full. */
 static bool take_from_tail(struct cg_spool_reader *reader, const struct limits *limits,
                            const struct cg_extent *extent)
 {
     struct cg_position *cursor = &reader->cursor;
     struct cg_piece *piece = &reader->pieces[reader->piece_count - 1];
-    uint64_t skip = 0;
-    if (cursor->index > extent->first_index) {
-        CG_ASSERT(cursor->segment == extent->segment && cursor->offset >= extent->file_offset);
-        skip = cursor->offset - extent->file_offset;
-        CG_ASSERT(skip < extent->len);
-    }
+    uint64_t skip = offset_in_tail(cursor, extent);
     *cursor = (struct cg_position){.index = cursor->index,
                                    .segment = extent->segment,
                                    .offset = extent->file_offset + skip,
@@ -394,17 +421,20 @@ static bool take_from_file(struct cg_spool_reader *reader, const struct limits *
             cg_scan_compact(scan);
             continue;
         case CG_SCAN_FAILED:
+            if (reader->batch.count == 0 && cg_spool_pass_unreadable(reader, err)) {
+                continue;
+            }
             *ret_failed = true;
             return false;
         case CG_SCAN_END:
-            count_lost(reader, expected, lost);
+            cg_spool_count_lost(reader, expected, lost);
             cursor->index = scan->end_index;
             cursor->offset = scan->offset;
             return true;
         case CG_SCAN_RECORD:
             break;
         }
-        count_lost(reader, expected, lost);
+        cg_spool_count_lost(reader, expected, lost);
         if (cg_record_is_event(record)) {
             size_t bytes = cg_record_bytes(record->len);
             if (piece->data == NULL) {
@@ -442,6 +472,7 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
     CG_ASSERT(events_max > 0 && events_max <= CG_SPOOL_PEEK_EVENTS_MAX);
     struct cg_spool *spool = reader->spool;
     const struct limits limits = {.events_max = events_max, .bytes_max = bytes_max};
+    struct cg_error why = {0};
     pthread_mutex_lock(&spool->lock);
     return_loans(reader);
     reader->cursor = reader->position;
@@ -454,7 +485,7 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
     while (more && !failed && reader->piece_count < CG_PIECES_MAX &&
            reader->batch.count < events_max) {
         struct cg_extent extent = {0};
-        switch (next_source(reader, &extent, err)) {
+        switch (next_source(reader, &extent, &why)) {
         case SOURCE_NONE:
             more = false;
             break;
@@ -462,7 +493,9 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
             more = take_from_tail(reader, &limits, &extent);
             break;
         case SOURCE_FILE:
-            more = take_from_file(reader, &limits, &failed, err);
+            more = take_from_file(reader, &limits, &failed, &why);
+            break;
+        case SOURCE_PASSED:
             break;
         case SOURCE_FAILED:
             failed = true;
@@ -470,7 +503,7 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
         }
     }
     if (failed && reader->batch.count == 0) {
-        return false;
+        return cg_error_set(err, "%s", why.text);
     }
     reader->batch.events = reader->events;
     settle_position(reader);
@@ -539,7 +572,9 @@ void cg_spool_reader_backlog(struct cg_spool_reader *reader, struct cg_spool_bac
     struct cg_spool *spool = reader->spool;
     pthread_mutex_lock(&spool->lock);
     const struct cg_position *position = &reader->position;
-    *ret_backlog = (struct cg_spool_backlog){.acked_index = position->index};
+    *ret_backlog = (struct cg_spool_backlog){.acked_index = position->index,
+                                             .dropped_events = reader->dropped_events,
+                                             .quota_bytes = reader->quota_bytes};
     if (position->index < spool->next_index) {
         ret_backlog->events = spool->next_index - position->index;
         ret_backlog->bytes = spool->end_bytes - cg_position_bytes(position);

@@ -27,7 +27,8 @@ void cg_record_stage(struct cg_record_header *record, size_t len, const struct c
     }
     record->kind = meta->kind;
     record->severity = meta->severity;
-    record->flags = meta->silence;
+    CG_ASSERT((meta->silence & CG_RECORD_TELLS_LOSSES) == 0);
+    record->flags = (uint16_t)(meta->silence | (meta->tells_losses ? CG_RECORD_TELLS_LOSSES : 0));
     record->connection = meta->connection;
     record->pid = meta->pid;
     record->sequence = meta->sequence;
@@ -82,7 +83,8 @@ void cg_record_event(const struct cg_record_header *record, struct cg_event *ret
     ret_event->meta.pid = record->pid;
     ret_event->meta.kind = record->kind;
     ret_event->meta.severity = record->severity;
-    ret_event->meta.silence = record->flags;
+    ret_event->meta.silence = record->flags & (uint16_t)~CG_RECORD_TELLS_LOSSES;
+    ret_event->meta.tells_losses = (record->flags & CG_RECORD_TELLS_LOSSES) != 0;
     memcpy(ret_event->meta.text, record->text, sizeof(record->text));
     ret_event->bytes = cg_record_payload(record);
 }

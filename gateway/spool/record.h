@@ -22,7 +22,11 @@ enum cg_record_kind {
     CG_RECORD_RUNS = 128,    /* part of the table of live runs (runs.h) */
     CG_RECORD_RUN_END = 129, /* the run of its one entry has ended */
     CG_RECORD_GAP = 130,     /* two u64: the first and last index of a range that was lost */
+    CG_RECORD_LOSSES = 131,  /* ranges of sequences that were lost (runs.h, losses.h) */
 };
+
+/* In `flags` of events, beside cg_event_meta.silence: it tells what its run had lost. */
+enum { CG_RECORD_TELLS_LOSSES = 1 << 14 };
 
 /* As it lies in the file, little-endian. */
 struct cg_record_header {
@@ -32,7 +36,7 @@ struct cg_record_header {
     uint32_t len; /* of the payload */
     uint8_t kind;
     uint8_t severity;
-    uint16_t flags; /* CG_RECORD_RUNS: 1 in the last part; events: cg_event_meta.silence */
+    uint16_t flags; /* CG_RECORD_RUNS: 1 in the last part; events: silence and the above */
     uint32_t connection;
     uint32_t pid;
     uint64_t sequence;

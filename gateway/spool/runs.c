@@ -11,12 +11,19 @@ void cg_runs_init(struct cg_runs *runs)
     *runs = (struct cg_runs){0};
 }
 
+static void free_run(struct cg_spool_run *run)
+{
+    free(run->held);
+    free(run->losses);
+    free(run);
+}
+
 void cg_runs_fini(struct cg_runs *runs)
 {
     for (size_t i = 0; i < runs->bucket_count; i++) {
         for (struct cg_spool_run *run = runs->buckets[i]; run != NULL;) {
             struct cg_spool_run *next = run->next;
-            free(run);
+            free_run(run);
             run = next;
         }
     }
@@ -137,7 +144,17 @@ void cg_runs_remove(struct cg_runs *runs, struct cg_spool_run *run)
     }
     *at = run->next;
     runs->count--;
-    free(run);
+    free_run(run);
+}
+
+void cg_runs_visit(const struct cg_runs *runs,
+                   void (*visit)(void *context, struct cg_spool_run *run), void *context)
+{
+    for (size_t i = 0; i < runs->bucket_count; i++) {
+        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            visit(context, run);
+        }
+    }
 }
 
 /* Keeps a mark that all readers have passed, and behind it one that they have not. */
@@ -184,26 +201,116 @@ void cg_run_advance(struct cg_spool_run *run, uint64_t sequence, uint32_t connec
     mark(run, wanted_index);
 }
 
+/* --- what it holds --- */
+
+static void set_held(struct cg_spool_run *run)
+{
+    atomic_store_explicit(&run->held_bytes, run->bytes - run->bytes_passed, memory_order_relaxed);
+}
+
+uint64_t cg_run_held_bytes(struct cg_spool_run *run, uint64_t wanted_index)
+{
+    struct cg_run_held *held = run->held;
+    if (run->last_index < wanted_index) {
+        run->bytes_passed = run->bytes;
+        if (held != NULL) {
+            held->count = 0;
+        }
+    } else if (held != NULL && held->count > 0 && held->marks[0].index < wanted_index) {
+        size_t passed = 1;
+        while (passed < held->count && held->marks[passed].index < wanted_index) {
+            passed++;
+        }
+        run->bytes_passed = held->marks[passed - 1].bytes;
+        held->count -= passed;
+        memmove(held->marks, held->marks + passed, held->count * sizeof(held->marks[0]));
+    }
+    set_held(run);
+    return run->bytes - run->bytes_passed;
+}
+
+/* A new mark; when there is no room for it the newest moves, which makes the figure coarser. */
+static void mark_held(struct cg_spool_run *run, uint64_t index)
+{
+    if (run->held == NULL) {
+        run->held = calloc(1, sizeof(*run->held));
+        if (run->held == NULL) {
+            return; /* it is known again when all is passed */
+        }
+    }
+    struct cg_run_held *held = run->held;
+    held->count -= held->count == CG_HELD_MARKS ? 1 : 0;
+    held->marks[held->count].index = index;
+    held->marks[held->count].bytes = run->bytes;
+    held->count++;
+}
+
+void cg_run_hold(struct cg_spool_run *run, uint64_t bytes, uint64_t index, uint64_t wanted_index,
+                 uint64_t step_bytes)
+{
+    (void)cg_run_held_bytes(run, wanted_index);
+    run->bytes += bytes;
+    const struct cg_run_held *held = run->held;
+    uint64_t marked =
+        held != NULL && held->count > 0 ? held->marks[held->count - 1].bytes : run->bytes_passed;
+    if (run->bytes - marked >= step_bytes) {
+        mark_held(run, index);
+    }
+    set_held(run);
+}
+
+void cg_run_hold_recovered(struct cg_spool_run *run, uint64_t bytes, uint64_t index)
+{
+    run->bytes = bytes;
+    run->bytes_passed = 0;
+    if (run->held != NULL) {
+        run->held->count = 0;
+    }
+    if (bytes > 0) {
+        mark_held(run, index);
+    }
+    set_held(run);
+}
+
+/* --- as records --- */
+
 static size_t entry_bytes(size_t cell_len, size_t run_len)
 {
     return (sizeof(struct cg_run_entry) + cell_len + run_len + 7) & ~(size_t)7;
 }
 
-bool cg_run_write(const struct cg_spool_run *run, struct cg_buf *out)
+static bool write_entry(const struct cg_spool_run *run, const struct cg_run_entry *entry,
+                        struct cg_buf *out)
 {
     static const char zeros[8];
+    size_t texts = (size_t)run->cell_len + run->run_len;
+    cg_buf_append(out, cg_bytes(entry, sizeof(*entry)));
+    cg_buf_append(out, cg_bytes(run->text, texts));
+    return cg_buf_append(
+        out, cg_bytes(zeros, entry_bytes(run->cell_len, run->run_len) - sizeof(*entry) - texts));
+}
+
+bool cg_run_write(const struct cg_spool_run *run, struct cg_buf *out)
+{
     const struct cg_run_entry entry = {
         .sequence = atomic_load_explicit(&run->sequence, memory_order_relaxed),
         .connection = atomic_load_explicit(&run->connection, memory_order_relaxed),
         .cell_len = run->cell_len,
         .run_len = run->run_len,
         .silence = run->silence,
+        .held_bytes = atomic_load_explicit(&run->held_bytes, memory_order_relaxed),
     };
-    size_t texts = (size_t)run->cell_len + run->run_len;
-    cg_buf_append(out, cg_bytes(&entry, sizeof(entry)));
-    cg_buf_append(out, cg_bytes(run->text, texts));
-    return cg_buf_append(
-        out, cg_bytes(zeros, entry_bytes(run->cell_len, run->run_len) - sizeof(entry) - texts));
+    return write_entry(run, &entry, out);
+}
+
+/* Ends the part before an entry of this run if the entry would not fit into it. */
+static void part(const struct cg_spool_run *run, size_t part_bytes_max, size_t *part_start,
+                 const struct cg_buf *out, struct cg_buf *ends)
+{
+    if (out->len + entry_bytes(run->cell_len, run->run_len) - *part_start > part_bytes_max) {
+        cg_buf_append(ends, cg_bytes(&out->len, sizeof(out->len)));
+        *part_start = out->len;
+    }
 }
 
 bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
@@ -212,15 +319,80 @@ bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_
     size_t part_start = out->len;
     for (size_t i = 0; i < runs->bucket_count; i++) {
         for (const struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
-            if (out->len + entry_bytes(run->cell_len, run->run_len) - part_start > part_bytes_max) {
-                cg_buf_append(ends, cg_bytes(&out->len, sizeof(out->len)));
-                part_start = out->len;
-            }
+            part(run, part_bytes_max, &part_start, out, ends);
             cg_run_write(run, out);
         }
     }
     cg_buf_append(ends, cg_bytes(&out->len, sizeof(out->len)));
     return !out->failed && !ends->failed;
+}
+
+static void write_losses(const struct cg_spool_run *run, size_t part_bytes_max, size_t *part_start,
+                         struct cg_buf *out, struct cg_buf *ends)
+{
+    for (size_t i = 0; i < run->losses->count; i++) {
+        const struct cg_loss_range *range = &run->losses->ranges[i];
+        const struct cg_run_entry entry = {
+            .sequence = range->first,
+            .cell_len = run->cell_len,
+            .run_len = run->run_len,
+            .loss_last = range->last,
+            .loss_told_index = range->told_index,
+            .loss_reason = range->reason,
+            .loss_state = range->state,
+        };
+        part(run, part_bytes_max, part_start, out, ends);
+        write_entry(run, &entry, out);
+    }
+}
+
+bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, size_t part_bytes_max,
+                          struct cg_buf *out, struct cg_buf *ends)
+{
+    size_t part_start = out->len;
+    for (size_t i = 0; i < runs->bucket_count; i++) {
+        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            cg_losses_pass(run->losses, wanted_index);
+            if (run->losses != NULL) {
+                write_losses(run, part_bytes_max, &part_start, out, ends);
+            }
+        }
+    }
+    if (out->len > part_start) {
+        cg_buf_append(ends, cg_bytes(&out->len, sizeof(out->len)));
+    }
+    return !out->failed && !ends->failed;
+}
+
+bool cg_run_apply_loss(struct cg_spool_run *run, const struct cg_run_entry *entry)
+{
+    if (entry->loss_reason >= CG_SPOOL_LOSS_COUNT || entry->loss_state > CG_LOSS_TOLD ||
+        entry->sequence == 0 || entry->sequence > entry->loss_last) {
+        return true; /* of a later version */
+    }
+    struct cg_losses *before = run->losses;
+    size_t count = before == NULL ? 0 : before->count;
+    if (!cg_losses_add(&run->losses, (enum cg_spool_loss_reason)entry->loss_reason, entry->sequence,
+                       entry->loss_last)) {
+        return false;
+    }
+    if (run->losses->count > count) {
+        struct cg_loss_range *range = &run->losses->ranges[count];
+        range->state = entry->loss_state;
+        range->told_index = entry->loss_told_index;
+    }
+    return true;
+}
+
+void cg_runs_forget_losses(struct cg_runs *runs)
+{
+    for (size_t i = 0; i < runs->bucket_count; i++) {
+        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            if (run->losses != NULL) {
+                run->losses->count = 0;
+            }
+        }
+    }
 }
 
 bool cg_run_entry_next(struct cg_bytes *payload, struct cg_run_entry *ret_entry,

@@ -43,17 +43,33 @@ void cg_scan_compact(struct cg_scan *scan)
     }
 }
 
+uint64_t cg_scan_place(const struct cg_scan *scan)
+{
+    return scan->offset + (scan->end - scan->start);
+}
+
+uint64_t cg_scan_skip(struct cg_scan *scan)
+{
+    uint64_t place = cg_scan_place(scan);
+    uint64_t behind = place - place % CG_SCAN_PAGE_BYTES + CG_SCAN_PAGE_BYTES;
+    scan->offset = behind < scan->limit ? behind : scan->limit;
+    /* A read that broke off may have left the end between two records' places. */
+    scan->low = scan->start = scan->end = (scan->end + 7) & ~(size_t)7;
+    return scan->offset;
+}
+
 /* Reads on. CG_SCAN_RECORD: there is more now. A file that ends early moves the limit. */
 static enum cg_scan_result fill(struct cg_scan *scan, struct cg_error *err)
 {
     if (scan->buffer == NULL) {
         scan->buffer = malloc(CG_SCAN_BUFFER_BYTES);
         if (scan->buffer == NULL) {
+            scan->failure = ENOMEM;
             cg_error_set(err, "no memory to read the spool");
             return CG_SCAN_FAILED;
         }
     }
-    uint64_t from = scan->offset + (scan->end - scan->start);
+    uint64_t from = cg_scan_place(scan);
     size_t want = CG_SCAN_BUFFER_BYTES - scan->end;
     if (want == 0) {
         return CG_SCAN_NO_ROOM;
@@ -69,6 +85,7 @@ static enum cg_scan_result fill(struct cg_scan *scan, struct cg_error *err)
         got = pread(scan->fd, scan->buffer + scan->end, want, (off_t)from);
     } while (got < 0 && errno == EINTR);
     if (got < 0) {
+        scan->failure = errno;
         cg_error_errno(err, errno, "read the spool");
         return CG_SCAN_FAILED;
     }

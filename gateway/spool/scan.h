@@ -26,6 +26,7 @@ struct cg_scan {
     uint64_t end_index; /* nor this one or any above it */
     uint64_t salt;
     int fd;
+    int failure; /* errno of the last read that failed */
 };
 
 enum cg_scan_result {
@@ -49,6 +50,13 @@ void cg_scan_aim(struct cg_scan *scan, int fd, uint64_t salt, uint64_t offset, u
 CG_MUST_USE enum cg_scan_result cg_scan_next(struct cg_scan *scan,
                                              const struct cg_record_header **ret_record,
                                              uint64_t *ret_lost, struct cg_error *err);
+
+enum { CG_SCAN_PAGE_BYTES = 4096 }; /* what is passed of a file at once where it cannot be read */
+
+/* Where in the file the next byte has to be read. */
+uint64_t cg_scan_place(const struct cg_scan *scan);
+/* Goes on behind the page of that place; records that reach into it are lost. Where that is. */
+uint64_t cg_scan_skip(struct cg_scan *scan);
 
 /* Moves what is unread to the front of the buffer; records handed out are gone. */
 void cg_scan_compact(struct cg_scan *scan);

@@ -52,8 +52,11 @@ bool cg_segment_write(const struct cg_segment *segment, const void *data, size_t
             continue;
         }
         if (n <= 0) {
+            int failure = n == 0 ? ENOSPC : errno;
             *ret_written = written;
-            return cg_error_errno(err, n == 0 ? ENOSPC : errno, "write to the spool");
+            (void)cg_error_errno(err, failure, "write to the spool");
+            errno = failure;
+            return false;
         }
         written += (size_t)n;
     }
@@ -117,6 +120,15 @@ static bool open_file(const struct cg_segment_place *place, uint64_t first_index
     return true;
 }
 
+/* Returns false, with errno as it is. */
+static bool remove_failed(const struct cg_segment_place *place, struct cg_segment *segment)
+{
+    int failure = errno;
+    cg_segment_remove(place, segment);
+    errno = failure;
+    return false;
+}
+
 bool cg_segment_create(const struct cg_segment_place *place, uint64_t first_index,
                        struct cg_segment **ret_segment, struct cg_error *err)
 {
@@ -130,11 +142,15 @@ bool cg_segment_create(const struct cg_segment_place *place, uint64_t first_inde
     if (place->dir_fd < 0) {
         segment->fd = memfd_create("cellgate-spool", MFD_CLOEXEC);
         if (segment->fd < 0) {
-            cg_segment_free(segment);
-            return cg_error_errno(err, errno, "memfd");
+            (void)cg_error_errno(err, errno, "memfd");
         }
     } else if (!open_file(place, first_index, O_RDWR | O_CREAT | O_TRUNC, &segment->fd, err)) {
+        segment->fd = -1;
+    }
+    if (segment->fd < 0) {
+        int failure = errno;
         cg_segment_free(segment);
+        errno = failure;
         return false;
     }
     /* Room is taken now, so that a full disk shows here and not in the middle of a record. Some
@@ -142,12 +158,10 @@ bool cg_segment_create(const struct cg_segment_place *place, uint64_t first_inde
     if (place->dir_fd >= 0 && fallocate(segment->fd, 0, 0, (off_t)segment->size) != 0 &&
         (errno == ENOSPC || errno == EDQUOT || errno == EIO || errno == EROFS)) {
         cg_error_errno(err, errno, "make room for a segment");
-        cg_segment_remove(place, segment);
-        return false;
+        return remove_failed(place, segment);
     }
     if (!begin_life(place, segment, first_index, err)) {
-        cg_segment_remove(place, segment);
-        return false;
+        return remove_failed(place, segment);
     }
     *ret_segment = segment;
     return true;
@@ -208,18 +222,41 @@ static enum cg_segment_read judge(const struct cg_segment_header *header, uint64
     return header->first_index == first_index ? CG_SEGMENT_GOOD : CG_SEGMENT_UNBORN;
 }
 
+/* Whether nothing was ever written to the file: whoever made it was killed before the header. */
+static bool is_blank(int fd)
+{
+    static const char zeros[16 * 1024];
+    char piece[sizeof(zeros)];
+    off_t at = 0;
+    ssize_t got;
+    while ((got = pread(fd, piece, sizeof(piece), at)) > 0) {
+        if (memcmp(piece, zeros, (size_t)got) != 0) {
+            return false;
+        }
+        at += got;
+    }
+    return got == 0;
+}
+
 enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint64_t first_index,
                                      struct cg_segment **ret_segment,
                                      struct cg_segment_header *ret_header, struct cg_error *err)
 {
     cg_auto_close int fd = -1;
-    if (!open_file(place, first_index, O_RDWR, &fd, err)) {
-        return CG_SEGMENT_FAILED;
+    int flags = (place->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+    if (!open_file(place, first_index, flags, &fd, err)) {
+        /* A link or a directory under such a name is not ours; a bad sector under it is damage. */
+        return errno == EIO || errno == ELOOP || errno == EISDIR || errno == ENXIO
+                   ? CG_SEGMENT_DAMAGED
+                   : CG_SEGMENT_FAILED;
     }
     struct stat status;
     if (fstat(fd, &status) != 0) {
         cg_error_errno(err, errno, "look at a segment");
         return CG_SEGMENT_FAILED;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return CG_SEGMENT_DAMAGED;
     }
     struct cg_segment_header header = {0};
     if (pread(fd, &header, sizeof(header), 0) < 0 && errno != EIO) {
@@ -227,6 +264,9 @@ enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint6
         return CG_SEGMENT_FAILED;
     }
     enum cg_segment_read verdict = judge(&header, first_index);
+    if (verdict == CG_SEGMENT_DAMAGED && is_blank(fd)) {
+        return CG_SEGMENT_UNBORN;
+    }
     if (verdict != CG_SEGMENT_GOOD) {
         return verdict;
     }

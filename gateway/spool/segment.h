@@ -52,7 +52,8 @@ struct cg_segment {
 
 /* Where segments are made, and what their headers say. */
 struct cg_segment_place {
-    int dir_fd; /* -1: in memory */
+    int dir_fd;     /* -1: in memory */
+    bool read_only; /* somebody else's: nothing is changed (view.c) */
     uint64_t size;
     uint8_t instance[CG_UUID_BYTES];
     uint8_t boot_id[CG_UUID_BYTES];
@@ -62,7 +63,7 @@ void cg_segment_name(uint64_t first_index, char ret_name[CG_SEGMENT_NAME_BYTES])
 /* Whether `name` is a segment's, and whose. */
 bool cg_segment_parse_name(const char *name, uint64_t *ret_first_index);
 
-/* Makes a new file with a header. */
+/* Makes a new file with a header. On failure errno says why. */
 CG_MUST_USE bool cg_segment_create(const struct cg_segment_place *place, uint64_t first_index,
                                    struct cg_segment **ret_segment, struct cg_error *err);
 /* Begins a new life of a passed segment, under a new name. On failure it is as it was. */
@@ -76,7 +77,7 @@ void cg_segment_free(struct cg_segment *segment);
 
 enum cg_segment_read {
     CG_SEGMENT_GOOD,
-    CG_SEGMENT_UNBORN,  /* its header belongs to another name */
+    CG_SEGMENT_UNBORN,  /* blank, or its header belongs to another name */
     CG_SEGMENT_DAMAGED, /* no header of ours */
     CG_SEGMENT_NEWER,   /* of a later version of the format */
     CG_SEGMENT_FAILED,  /* could not be read: see err */

@@ -78,8 +78,7 @@ static void read_boot_id(uint8_t *ret_id)
     }
 }
 
-/* Frees what there is; the committer does not run. */
-static void free_spool(struct cg_spool *spool)
+void cg_spool_free(struct cg_spool *spool)
 {
     for (size_t i = 0; i < spool->segment_count; i++) {
         cg_segment_free(spool->segments[i]);
@@ -103,7 +102,7 @@ static void free_spool(struct cg_spool *spool)
     free(spool);
 }
 
-static struct cg_spool *new_spool(const struct cg_spool_config *config)
+struct cg_spool *cg_spool_new(const struct cg_spool_config *config)
 {
     struct cg_spool *spool = calloc(1, sizeof(*spool));
     pthread_condattr_t attributes;
@@ -122,6 +121,7 @@ static struct cg_spool *new_spool(const struct cg_spool_config *config)
     spool->bytes_max = clamp(config->bytes_max, SEGMENTS_MIN * spool->place.size, UINT64_MAX);
     spool->dir_fd = spool->lock_fd = spool->positions_fd = spool->place.dir_fd = -1;
     spool->appendable = true;
+    spool->fs_room = UINT64_MAX;
     (void)pthread_mutex_init(&spool->append_lock, NULL);
     (void)pthread_mutex_init(&spool->lock, NULL);
     (void)pthread_mutex_init(&spool->save_lock, NULL);
@@ -136,19 +136,28 @@ static struct cg_spool *new_spool(const struct cg_spool_config *config)
 bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_spool,
                    struct cg_spool_recovery *ret_recovery, struct cg_error *err)
 {
-    struct cg_spool *spool = new_spool(config);
+    struct cg_spool *spool = cg_spool_new(config);
     if (spool == NULL) {
         return cg_error_set(err, "no memory for the spool");
     }
-    read_boot_id(spool->place.boot_id);
+    if (config->boot_id != NULL) {
+        memcpy(spool->place.boot_id, config->boot_id, CG_UUID_BYTES);
+        spool->config.boot_id = NULL; /* borrowed for this call */
+    } else {
+        read_boot_id(spool->place.boot_id);
+    }
     struct cg_spool_recovery recovery;
     bool ok = getrandom(spool->place.instance, CG_UUID_BYTES, 0) == CG_UUID_BYTES ||
               cg_error_errno(err, errno, "random bytes");
     ok = ok && (config->dir == NULL || open_dirs(spool, config->dir, err)) &&
-         cg_spool_recover(spool, &recovery, err) && cg_committer_start(spool, err);
+         cg_spool_recover(spool, &recovery, err);
+    if (ok && spool->head_due) {
+        cg_spool_begin_head(spool);
+    }
+    ok = ok && cg_committer_start(spool, err);
     if (!ok) {
         cg_error_context(err, "spool %s", config->dir != NULL ? config->dir : "in memory");
-        free_spool(spool);
+        cg_spool_free(spool);
         return false;
     }
     *ret_recovery = recovery;
@@ -156,15 +165,35 @@ bool cg_spool_open(const struct cg_spool_config *config, struct cg_spool **ret_s
     return true;
 }
 
+/* Whether the disk has all there is. */
+static bool sync_the_rest(const struct cg_spool *spool)
+{
+    if (spool->config.sync == CG_SPOOL_SYNC_NEVER || spool->unsynced || spool->head_due) {
+        return false;
+    }
+    for (size_t i = 0; i < spool->segment_count; i++) {
+        const struct cg_segment *segment = spool->segments[i];
+        if (segment->fd >= 0 && fdatasync(segment->fd) != 0) {
+            return false;
+        }
+    }
+    return fsync(spool->place.dir_fd) == 0;
+}
+
 void cg_spool_close(struct cg_spool *spool)
 {
     CG_ASSERT(spool->reader_count == 0 && spool->writer_count == 0 && spool->tap_count == 0);
     cg_committer_stop(spool);
-    if (spool->current != NULL && spool->place.dir_fd >= 0) {
-        /* Room that was taken ahead goes back. If it does not, the next start finds the end. */
-        (void)!ftruncate(spool->current->fd, (off_t)spool->current->end);
+    if (spool->place.dir_fd >= 0) {
+        if (spool->current != NULL) {
+            /* Room that was taken ahead goes back. If it does not, the next start finds the end. */
+            (void)!ftruncate(spool->current->fd, (off_t)spool->current->end);
+        }
+        if (sync_the_rest(spool)) {
+            cg_clean_mark_leave(spool->dir_fd, spool->next_index);
+        }
     }
-    free_spool(spool);
+    cg_spool_free(spool);
 }
 
 /* --- runs --- */
@@ -175,6 +204,11 @@ bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_id, struct c
     pthread_mutex_lock(&spool->lock);
     struct cg_spool_run *run = cg_runs_get(&spool->runs, cell_id, run_id);
     if (run != NULL) {
+        bool unknown = cg_spool_run_sequence(run) == 0 && run->opens == 0;
+        if (spool->unsure && unknown) {
+            cg_spool_skip_numbers(spool, run);
+            cg_spool_more_losses(spool);
+        }
         run->opens++;
     }
     pthread_mutex_unlock(&spool->lock);
@@ -213,6 +247,51 @@ void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run)
     cg_committer_notice(spool);
     pthread_mutex_unlock(&spool->lock);
     pthread_mutex_unlock(&spool->append_lock);
+}
+
+void cg_spool_runs_settled(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    spool->unsure = false;
+    pthread_mutex_unlock(&spool->lock);
+}
+
+size_t cg_spool_run_take_losses(struct cg_spool *spool, struct cg_spool_run *run,
+                                struct cg_spool_loss ret_losses[CG_SPOOL_LOSSES_MAX])
+{
+    pthread_mutex_lock(&spool->lock);
+    cg_losses_pass(run->losses, cg_spool_wanted_index(spool));
+    size_t count = cg_losses_take(run->losses, ret_losses);
+    pthread_mutex_unlock(&spool->lock);
+    return count;
+}
+
+void cg_spool_more_losses(struct cg_spool *spool)
+{
+    atomic_fetch_add_explicit(&spool->losses_generation, 1, memory_order_relaxed);
+}
+
+uint64_t cg_spool_losses(const struct cg_spool *spool)
+{
+    return atomic_load_explicit(&spool->losses_generation, memory_order_relaxed);
+}
+
+bool cg_spool_run_over_share(struct cg_spool *spool, struct cg_spool_run *run)
+{
+    if (cg_spool_run_room(spool, run) > 0) {
+        return false; /* what is known is never too low */
+    }
+    pthread_mutex_lock(&spool->lock);
+    uint64_t held = cg_run_held_bytes(run, cg_spool_wanted_index(spool));
+    pthread_mutex_unlock(&spool->lock);
+    return held >= spool->config.cell_share_bytes;
+}
+
+uint64_t cg_spool_run_room(const struct cg_spool *spool, const struct cg_spool_run *run)
+{
+    uint64_t share = spool->config.cell_share_bytes;
+    uint64_t held = atomic_load_explicit(&run->held_bytes, memory_order_relaxed);
+    return share == 0 ? UINT64_MAX : share > held ? share - held : 0;
 }
 
 uint64_t cg_spool_run_sequence(const struct cg_spool_run *run)
@@ -260,19 +339,44 @@ bool cg_spool_run_last_index(struct cg_spool *spool, struct cg_bytes cell_id,
 
 /* --- health --- */
 
-void cg_spool_note_failure(struct cg_spool *spool, const char *text)
+void cg_spool_note_failure(struct cg_spool *spool, const char *text, bool io)
 {
     spool->appendable = false;
     (void)snprintf(spool->last_error, sizeof(spool->last_error), "%s", text);
+    if (io && !spool->degraded) {
+        spool->degraded = true;
+        struct cg_spool_notice notice = {.kind = CG_SPOOL_DEGRADED};
+        (void)snprintf(notice.text, sizeof(notice.text), "%s", text);
+        cg_spool_notify(spool, &notice);
+    }
+}
+
+void cg_spool_note_success(struct cg_spool *spool)
+{
+    if (spool->appendable || spool->sync_failed) {
+        return; /* after a failed sync it is the next good one that counts */
+    }
+    spool->appendable = true;
+    if (spool->degraded) {
+        spool->degraded = false;
+        cg_spool_notify(spool, &(struct cg_spool_notice){.kind = CG_SPOOL_RECOVERED});
+    }
+}
+
+uint64_t cg_spool_room(const struct cg_spool *spool, uint64_t bytes)
+{
+    uint64_t room = spool->bytes_max > bytes ? spool->bytes_max - bytes : 0;
+    return room < spool->fs_room ? room : spool->fs_room;
 }
 
 void cg_spool_status(struct cg_spool *spool, struct cg_spool_status *ret_status)
 {
     pthread_mutex_lock(&spool->lock);
     uint64_t bytes = spool->segment_count > 0 ? spool->end_bytes - spool->segments[0]->base : 0;
-    uint64_t room = spool->bytes_max > bytes ? spool->bytes_max - bytes : 0;
+    uint64_t room = cg_spool_room(spool, bytes);
     ret_status->bytes = bytes;
     ret_status->bytes_max = spool->bytes_max;
+    ret_status->held_bytes = cg_spool_held_bytes(spool);
     ret_status->segments = spool->segment_count;
     ret_status->next_index = spool->next_index;
     ret_status->seconds_until_full =

@@ -16,7 +16,10 @@
  * them.
  *
  * Runs. The spool remembers for each open run the last sequence and connection that were committed,
- * also over a restart: they stand at the head of each segment and in the records behind it.
+ * also over a restart: they stand at the head of each segment and in the records behind it. And it
+ * remembers which sequences of the run it has lost, until an event that tells of them is passed.
+ *
+ * Trouble is told through `notice`: the spool itself writes no log.
  */
 #ifndef CELLGATE_SPOOL_H
 #define CELLGATE_SPOOL_H
@@ -35,6 +38,46 @@ struct cg_spool_reader;
 enum cg_spool_sync { CG_SPOOL_SYNC_ALWAYS, CG_SPOOL_SYNC_INTERVAL, CG_SPOOL_SYNC_NEVER };
 enum cg_spool_when_full { CG_SPOOL_FULL_PAUSE, CG_SPOOL_FULL_DROP_OLDEST };
 
+/* Why sequences of a run were lost; the reasons of telemetry.dropped. */
+enum cg_spool_loss_reason {
+    CG_SPOOL_LOSS_POWER,    /* skipped after a power cut: they may have been used */
+    CG_SPOOL_LOSS_DAMAGE,   /* skipped since the newest records could not be read */
+    CG_SPOOL_LOSS_OVERFLOW, /* given up for room, undelivered */
+    CG_SPOOL_LOSS_QUOTA,    /* given up by a reader that held its share; others may have them */
+    CG_SPOOL_LOSS_COUNT
+};
+
+struct cg_spool_loss {
+    enum cg_spool_loss_reason reason;
+    uint64_t first, last; /* sequences */
+};
+enum { CG_SPOOL_LOSSES_MAX = 16 }; /* ranges of one run that are not delivered yet */
+
+/* What somebody should know of, once; the order of the members says which are set. */
+enum cg_spool_notice_kind {
+    CG_SPOOL_SEGMENT_DAMAGED,  /* a segment was set aside: `name` is its file's; first, last */
+    CG_SPOOL_POSITION_DAMAGED, /* the reader `name` starts again at the oldest record */
+    CG_SPOOL_UNREADABLE,      /* a place was given up after tries: `text`; first: the index there */
+    CG_SPOOL_EVENTS_DAMAGED,  /* the events first to last are gone; count */
+    CG_SPOOL_NUMBERS_SKIPPED, /* `name` is the reason; count: of how many runs */
+    CG_SPOOL_READER_DROPPED,  /* the reader `name` gave up the events first to last; count */
+    CG_SPOOL_RUN_DROPPED,     /* of an ended run, cell `name`, run `text`: sequences, count */
+    CG_SPOOL_DEGRADED,        /* the disk refuses: `text` */
+    CG_SPOOL_RECOVERED,       /* it does not any more */
+    CG_SPOOL_FILLING,         /* count: seconds until it is full */
+    CG_SPOOL_NOTICE_COUNT
+};
+
+struct cg_spool_notice {
+    enum cg_spool_notice_kind kind;
+    uint64_t first, last, count;
+    uint64_t suppressed; /* notices before it that nobody was told */
+    char name[256];
+    char text[CG_ERROR_TEXT_MAX];
+};
+
+#define CG_SPOOL_RESERVE_DEFAULT UINT64_MAX /* a fiftieth of the file system, at most 256 MiB */
+
 struct cg_spool_config {
     const char *dir;        /* NULL: in memory. Borrowed for the call; its parent must exist */
     uint64_t bytes_max;     /* of segment files; at least two segments are allowed */
@@ -42,7 +85,13 @@ struct cg_spool_config {
     enum cg_spool_sync sync;
     uint64_t sync_interval_ns;
     enum cg_spool_when_full when_full;
+    uint64_t cell_share_bytes;    /* undelivered, of one run; 0: no limit */
+    uint64_t reserve_bytes;       /* free space of the file system that is left to others */
     const struct cg_clock *clock; /* of deadlines; NULL: the kernel's */
+    const uint8_t *boot_id;       /* 16 bytes, borrowed for the call; NULL: the kernel's word */
+    /* Called without a lock by the committer's thread, and at open and close. NULL: nobody. */
+    void (*notice)(void *context, const struct cg_spool_notice *notice);
+    void *notice_context;
 };
 
 /* What recovery found; the caller logs it. */
@@ -50,6 +99,8 @@ struct cg_spool_recovery {
     uint64_t records;
     uint64_t torn_bytes;       /* cut off behind the last whole record */
     uint64_t damaged_segments; /* kept aside under another name */
+    uint64_t skipped_runs;     /* whose sequences go on 2^20 later, in case numbers were used */
+    bool power_cut;            /* the boot is another one, and the last end was not clean */
     uint64_t first_index, next_index;
 };
 
@@ -72,6 +123,32 @@ CG_MUST_USE bool cg_spool_run_open(struct cg_spool *spool, struct cg_bytes cell_
 void cg_spool_run_close(struct cg_spool *spool, struct cg_spool_run *run);
 /* The same, and the run has ended: it is not carried into later segments. May wait for the disk. */
 void cg_spool_run_end(struct cg_spool *spool, struct cg_spool_run *run);
+/*
+ * The caller has opened every run that may have gone on before this process. Until then, after a
+ * power cut or damage, a run that the spool does not know is taken for one whose records are gone,
+ * and skips numbers; from here on such a run is new.
+ */
+void cg_spool_runs_settled(struct cg_spool *spool);
+
+/* --- what was lost of a run --- */
+
+/*
+ * Hands out the ranges that nobody has told of. Whoever takes them makes an event that names them,
+ * with cg_event_meta.tells_losses, and gets no more before that event is committed. Ranges of which
+ * the telling event is lost are handed out again.
+ */
+size_t cg_spool_run_take_losses(struct cg_spool *spool, struct cg_spool_run *run,
+                                struct cg_spool_loss ret_losses[CG_SPOOL_LOSSES_MAX]);
+/* Grows whenever there may be more to take, of any run. Costs nothing. */
+uint64_t cg_spool_losses(const struct cg_spool *spool);
+
+/* --- a run's share (any thread) --- */
+
+/* Whether it holds more undelivered bytes than cell_share_bytes: its cell is then not read. */
+bool cg_spool_run_over_share(struct cg_spool *spool, struct cg_spool_run *run);
+/* About how many bytes it may still add; UINT64_MAX without limit. Costs nothing. */
+uint64_t cg_spool_run_room(const struct cg_spool *spool, const struct cg_spool_run *run);
+
 /* Last committed values; 0 for none. */
 uint64_t cg_spool_run_sequence(const struct cg_spool_run *run);
 uint32_t cg_spool_run_connection(const struct cg_spool_run *run);
@@ -136,6 +213,13 @@ void cg_spool_reader_close(struct cg_spool_reader *reader);
 void cg_spool_reader_forget(struct cg_spool *spool, const char *name);
 
 /*
+ * The segments that this reader alone makes the spool keep may take so many bytes (0: any number,
+ * at least two segments count). Beyond that, when a new one is begun, it loses its oldest events:
+ * counted, told, and named in the runs' losses. Other readers are not touched.
+ */
+void cg_spool_reader_limit(struct cg_spool_reader *reader, uint64_t quota_bytes);
+
+/*
  * Waits until `events` events or `bytes` bytes lie behind the reader's position, or the monotonic
  * clock passes `deadline_ns` (UINT64_MAX: none), or cg_spool_reader_interrupt. Returns whether at
  * least one event is there.
@@ -149,9 +233,11 @@ void cg_spool_reader_interrupt(struct cg_spool_reader *reader);
  * Borrows the events behind the position: at most events_max (<= CG_SPOOL_PEEK_EVENTS_MAX), and at
  * most bytes_max bytes but always at least one event if there is one. A reader that lags gets at
  * most 4 MiB at once. Valid until the next peek or close. A batch of 0 events: nothing there (or
- * nothing but damage, which is then passed). Damage is skipped and counted; it fails only when the
- * disk does, and may then be called again.
+ * nothing but damage, which is then passed). Damage is skipped and counted. It fails only when the
+ * disk does, and may then be called again: a place that cannot be read is tried
+ * CG_SPOOL_READ_TRIES_MAX times, and then passed as damage.
  */
+enum { CG_SPOOL_READ_TRIES_MAX = 5 };
 enum { CG_SPOOL_PEEK_EVENTS_MAX = 65536 };
 CG_MUST_USE bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max,
                                       uint64_t bytes_max, struct cg_batch *ret_batch,
@@ -163,18 +249,25 @@ struct cg_spool_backlog {
     uint64_t events;
     uint64_t bytes;              /* of records */
     uint64_t oldest_received_ns; /* real time; 0 without backlog */
-    uint64_t acked_index;        /* everything below it is acknowledged */
+    uint64_t acked_index;        /* everything below it is acknowledged, or was dropped */
+    uint64_t dropped_events;     /* given up for room before this reader had them */
+    uint64_t quota_bytes;        /* 0: none */
 };
 /* Any thread. */
 void cg_spool_reader_backlog(struct cg_spool_reader *reader, struct cg_spool_backlog *ret_backlog);
 
 /* --- health (any thread) --- */
 
+/* How often the committer has turned; a poke makes it turn once more, unless the disk holds it. */
+uint64_t cg_spool_turns(const struct cg_spool *spool);
+void cg_spool_poke(struct cg_spool *spool);
+
 struct cg_spool_status {
     uint64_t bytes, bytes_max;
+    uint64_t held_bytes; /* of them: that the slowest reader has not passed */
     uint64_t segments;
     uint64_t next_index;
-    double seconds_until_full; /* infinity when it does not grow */
+    double seconds_until_full; /* infinity when it does not grow; the disk counts too */
     bool appendable;           /* false after a failed append, until one succeeds */
     char last_error[CG_ERROR_TEXT_MAX];
 };

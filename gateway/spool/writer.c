@@ -154,6 +154,24 @@ static bool write_sealed(struct cg_spool_writer *writer, const struct sealed *se
     return ok;
 }
 
+/* What the last record of a touch says, and how many bytes came with it. */
+static void advance_run(struct cg_spool *spool, struct cg_spool_run *run,
+                        const struct cg_record_header *record, uint64_t bytes,
+                        uint64_t wanted_index)
+{
+    cg_run_hold(run, bytes, record->index, wanted_index,
+                spool->config.cell_share_bytes / CG_HELD_MARKS_A_SHARE + 1);
+    if (run->losses != NULL) {
+        cg_losses_pass(run->losses, wanted_index);
+        if ((record->flags & CG_RECORD_TELLS_LOSSES) != 0) {
+            cg_losses_told(run->losses, record->index);
+            cg_spool_more_losses(spool); /* some may have waited for that */
+        }
+    }
+    cg_run_advance(run, record->sequence, record->connection,
+                   record->flags & (uint16_t)~CG_RECORD_TELLS_LOSSES, record->index, wanted_index);
+}
+
 static void advance_runs(struct cg_spool_writer *writer, const struct sealed *sealed)
 {
     uint64_t wanted_index = cg_spool_wanted_index(writer->spool);
@@ -164,10 +182,12 @@ static void advance_runs(struct cg_spool_writer *writer, const struct sealed *se
             break;
         }
         bool all = touch->last_record < end;
-        const struct cg_record_header *record =
-            record_at(writer, all ? touch->last_record : sealed->last_record);
-        cg_run_advance(touch->run, record->sequence, record->connection, record->flags,
-                       record->index, wanted_index);
+        uint32_t last = all ? touch->last_record : sealed->last_record;
+        uint32_t first =
+            touch->first_record > writer->staged ? touch->first_record : writer->staged;
+        const struct cg_record_header *record = record_at(writer, last);
+        advance_run(writer->spool, touch->run, record, last - first + cg_record_bytes(record->len),
+                    wanted_index);
         if (!all) {
             break;
         }
@@ -217,7 +237,7 @@ static void publish(struct cg_spool_writer *writer, const struct sealed *sealed)
     segment->end_index = extent.end_index;
     segment->end += sealed->bytes;
     spool->end_bytes += sealed->bytes;
-    spool->appendable = true;
+    cg_spool_note_success(spool);
     if (spool->config.sync == CG_SPOOL_SYNC_ALWAYS) {
         segment->synced_end = segment->end;
         spool->dir_dirty = false;
@@ -278,7 +298,7 @@ enum cg_append cg_spool_writer_commit(struct cg_spool_writer *writer, struct cg_
                                            : CG_SERIES_spool_append_failures_io,
                   1);
     pthread_mutex_lock(&spool->lock);
-    cg_spool_note_failure(spool, why.text);
+    cg_spool_note_failure(spool, why.text, result == CG_APPEND_FAILED);
     pthread_mutex_unlock(&spool->lock);
     cg_error_set(err, "%s", why.text);
     return result;

@@ -11,6 +11,7 @@
 
 #include "cellgate/bytes.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum cg_event_kind {
@@ -48,8 +49,9 @@ struct cg_event_meta {
     uint32_t pid;         /* as the guest declared it, 0 for none */
     uint8_t kind;         /* enum cg_event_kind */
     uint8_t severity;     /* enum cg_event_severity */
-    uint16_t silence; /* what is known of the run's silence from here on (cells/life.h), which the
-                         spool keeps over a restart; 0: nothing new */
+    uint16_t silence;  /* what is known of the run's silence from here on (cells/life.h), which the
+                          spool keeps over a restart; 0: nothing new */
+    bool tells_losses; /* it names what the spool had lost of the run (spool/losses.h) */
     struct cg_event_span text[CG_TEXT_COUNT];
 };
 

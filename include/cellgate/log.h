@@ -34,8 +34,10 @@ struct cg_log_field {
 #define CG_F_I64(k, v)                                                                             \
     ((struct cg_log_field){.key = (k), .type = CG_LOG_FIELD_I64, .i64 = (int64_t)(v)})
 
-/* Set once by main before any thread is started (and by a reload for the level). */
+/* Set once by main before any thread is started. */
 void cg_log_configure(enum cg_log_level level, enum cg_log_format format);
+/* Any thread, at any time. */
+void cg_log_set_level(enum cg_log_level level);
 
 void cg_log_write(enum cg_log_level level, const char *event, const struct cg_log_field *fields,
                   size_t count);

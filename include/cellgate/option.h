@@ -15,7 +15,8 @@
 enum cg_option_type {                   /* member it fills, and how it is written */
                       CG_OPTION_STRING, /* const char *: any text without NUL; min and max bound its
                                            length */
-                      CG_OPTION_PATH,   /* const char *: a file's path, not empty */
+                      CG_OPTION_PATH,   /* const char *: a file's path, not empty; the sandbox lets
+                                           it be read, or `written` */
                       CG_OPTION_BOOL,   /* bool: true, false, yes, no, on, off */
                       CG_OPTION_INTEGER,  /* uint64_t: decimal within min and max */
                       CG_OPTION_DURATION, /* uint64_t nanoseconds: 200ms, 10s, 1h; a unit is
@@ -70,8 +71,10 @@ struct cg_option {
     uint64_t max;         /* 0: no bound beyond the type's */
     const char *fallback; /* the default, written as in the file; NULL: zero, or absent */
     bool required;
-    bool secret; /* never shown by `cellgate check --print` or in an error */
-    bool unique; /* a text of an exporter: no two of its type may have the same */
+    bool secret;  /* never shown by `cellgate check --print` or in an error */
+    bool written; /* a path at which files are made, in its directory too */
+    bool unique;  /* a text of an exporter: no two of its type may have the same */
+    bool live;    /* a reload may change it (a section: all in it); for others it takes a restart */
     const struct cg_option_name *names;
     const struct cg_option *fields;
     size_t element_size;

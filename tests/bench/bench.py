@@ -199,12 +199,62 @@ def bench_jsonl(build, total):
         {"name": "file", "type": "jsonl", "path": "@DIR@/events.jsonl"}]}, total)
 
 
+@contextlib.contextmanager
+def nats_server():
+    """The URL of a nats-server with JetStream on files."""
+    binary = shutil.which("nats-server") or "/usr/sbin/nats-server"
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
+        process = subprocess.Popen([binary, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", directory,
+                                    "--ports_file_dir", directory], stderr=subprocess.DEVNULL)
+        ports = pathlib.Path(directory) / f"nats-server_{process.pid}.ports"
+        try:
+            deadline = time.monotonic() + READY_S
+            while not (ports.exists() and ports.read_text().endswith("}")):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise SystemExit("nats-server did not start")
+                time.sleep(0.01)
+            yield json.loads(ports.read_text())["nats"][0]
+        finally:
+            process.kill()
+            process.wait()
+
+
+def bench_nats(build, total):
+    """The way to JetStream, and events per CPU-second of libnats alone in the same run, measured
+    right before and right behind."""
+    def floor(url):
+        done = subprocess.run([build / "tests/bench/nats_floor", url, "620", str(total // 4)],
+                              capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["publish_ns"]
+
+    with nats_server() as url:
+        before = floor(url)
+        figures = pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
+            {"name": "queue", "type": "nats-jetstream", "servers": url, "stream": "BENCH",
+             "subject": "bench.{cell_id}.{type}", "create_stream": {"enabled": True}}]}, total)
+        return figures, 2e9 / (before + floor(url))
+
+
+def bench_kafka(build, total):
+    """To librdkafka's mock cluster in a process of its own."""
+    mock = subprocess.Popen([build / "tests/kafka_mock"], stdin=subprocess.PIPE, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        return pump(build, {"spool": {"dir": "@DIR@/spool"}, "exporters": [
+            {"name": "queue", "type": "kafka", "topic": "events",
+             "brokers": mock.stdout.readline().strip()}]}, total)
+    finally:
+        mock.kill()
+        mock.wait()
+
+
 def bench_idle(build, count):
     """Anonymous bytes a connected idle cell adds to the same process without cells."""
     # The tail of the spool is bounded and belongs to no cell: filled first. Only if nothing is
     # delivered is it as full at one time as at another.
     tail_events = 60000
-    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"}}
+    config = {"exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"},
+              "spool": {"cell_share": "64MiB"}}
 
     def fill(gateway):
         gateway.send(1, tail_events)
@@ -238,7 +288,7 @@ def bench_dead_collector(build, total):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"  # bound, but nobody listens
-        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB"},
+        config = {"spool": {"dir": "@DIR@/spool", "max_bytes": "4GiB", "cell_share": "4GiB"},
                   "exporters": [http_exporter(url)], "shutdown": {"drain": "0s"}}
         with running(build / "cellgate", config) as gateway:
             sizes = []
@@ -246,6 +296,24 @@ def bench_dead_collector(build, total):
                 gateway.send(4, total // 8)
                 sizes.append(process_memory(gateway.process.pid)[1])
     return sizes
+
+
+def bench_start(build, spool_bytes):
+    """Milliseconds from starting the gateway to its being ready, with a backlog of so many bytes."""
+    config = {"spool": {"dir": "@DIR@/spool", "max_bytes": str(max(2 * spool_bytes, 1 << 26))},
+              "exporters": [http_exporter("http://127.0.0.1:1/")], "shutdown": {"drain": "0s"}}
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
+        if spool_bytes > 0:
+            subprocess.run([build / "tests/bench/fill_spool", directory + "/spool",
+                            str(spool_bytes)], check=True, stdout=subprocess.DEVNULL)
+        text = json.dumps(config).replace("@DIR@", directory)
+        begun = time.monotonic()
+        gateway = Gateway(build / "cellgate", directory, json.loads(text), 1)
+        ready = time.monotonic() - begun
+        backlog = gateway.metric("cellgate_exporter_backlog_events")
+        _, resident = process_memory(gateway.process.pid)
+        gateway.stop()
+    return {"ms": ready * 1e3, "backlog": backlog, "resident": resident}
 
 
 def bench_latency(build, count):
@@ -378,7 +446,8 @@ def probed_host(cells, directory):
             "roots": [str(root), "/run/netns", str(directory)],
             "cgroup": {"path": f"{groups}/{{cell_id}}"},
             "tap_link": {"netns": f"/run/netns/{name}"},
-            "nftables": {"table": "{cell_id}", "netns": f"/run/netns/{name}"},
+            "netns": True,
+            "nftables": {"enabled": True, "table": "{cell_id}", "netns": f"/run/netns/{name}"},
             "fc_metrics": {"path": f"{directory}/{{cell_id}}.metrics"},
         } if good else None
     finally:
@@ -463,6 +532,14 @@ def measure(build, scale, only):
         floor = 2e9 / (before + behind)
         row("unsigned -> jsonl file", figures["per_cpu_s"], min(1_200_000, 0.6 * floor),
             note=f"floor {floor:,.0f}")
+    if wanted("nats"):
+        figures, alone = bench_nats(build, count(400_000))
+        row("unsigned -> nats-jetstream", figures["per_cpu_s"], 0.85 * alone,
+            note=f"libnats alone {alone:,.0f}; {figures['resident'] / 2**20:.0f} MiB resident")
+    if wanted("kafka"):
+        figures = bench_kafka(build, count(1_000_000))
+        row("unsigned -> kafka", figures["per_cpu_s"], 400_000,
+            note=f"to librdkafka's mock cluster; {figures['resident'] / 2**20:.0f} MiB resident")
     if wanted("otlp-http"):
         figures = bench_otlp_http(build, count(2_000_000))
         row("unsigned -> otlp-http protobuf", figures["per_cpu_s"], 600_000,
@@ -488,6 +565,12 @@ def measure(build, scale, only):
         early, late = bench_dead_collector(build, count(3_000_000))
         row("resident, dead collector, later/earlier", late / early, 1.05, "ratio (at most)",
             f"{early / 2**20:.1f} -> {late / 2**20:.1f} MiB")
+    if wanted("start"):
+        row("start with an empty spool", bench_start(build, 0)["ms"], unit="ms")
+        size = max(1 << 26, int(10 * 2**30 * min(scale, 1)))
+        figures = bench_start(build, size)
+        row(f"start with {size / 2**30:.2f} GiB of spool", figures["ms"], unit="ms",
+            note=f"{figures['backlog']:,.0f} events wait, {figures['resident'] / 2**20:.0f} MiB")
     if wanted("latency"):
         latency = bench_latency(build, count(5_000))
         row("frame to sink, linger 0, p50", latency["p50"], unit="us")

@@ -53,7 +53,8 @@ class Host:
         if cgroup2_root() is not None:
             roots.append(str(cgroup2_root()))
         # Nothing here is late because the machine is slow, unless a test says so.
-        section = {"roots": roots, "interval": interval, "deadline": "30s",
+        section = {"roots": roots, "interval": interval, "deadline": "30s", "netns": True,
+                   "nftables": {"enabled": True},
                    "corroboration": {"interval": NEVER}, **probes}
         self.gateway = ControlledGateway(tmp_path, config={"probes": section, **(config or {})})
 

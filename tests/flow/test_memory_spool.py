@@ -13,7 +13,8 @@ BATCH = 512
 
 def start(directory, port, when_full):
     exporters = [to_sink("dead", f"http://127.0.0.1:{port}/", batch={"events": BATCH})]
-    config = {"spool": {"max_bytes": "4MiB", "when_full": when_full}}
+    # A share as large as the spool: these tests are about all of it.
+    config = {"spool": {"max_bytes": "4MiB", "when_full": when_full, "cell_share": "4MiB"}}
     return Gateway(directory, exporters=exporters, cells=CELLS, config=config)
 
 

@@ -37,7 +37,8 @@ def schema_of(method, path, status):
         return "dead-letter" if page.count("/") == 4 else "dead-letters"
     if page.startswith("/v1/cells/"):
         return {"PUT": "registration", "DELETE": "run-totals"}.get(method, "cell")
-    return {"/v1/exporters": "exporters", "/v1/flush": "flush"}.get(page)
+    pages = {"/v1/exporters": "exporters", "/v1/flush": "flush", "/v1/reload": "reload"}
+    return pages.get(page)
 
 
 class ControlledGateway(Gateway):
@@ -86,6 +87,11 @@ class ControlledGateway(Gateway):
         if is_problem:
             assert document["status"] == answer.status
         return answer.status, document, answer.headers
+
+    def reload(self):
+        """(status, body) of a reload of the configuration as it stands now."""
+        self.write_config()
+        return self.ask("POST", "/v1/reload")[:2]
 
     def base_of(self, cell):
         return f"{self.root}/{cell}.vsock"

@@ -37,7 +37,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Gateway:
-    def __init__(self, directory, *, exporters, cells=1, config=None, env=None, start=True, binary=BINARY):
+    def __init__(
+        self, directory, *, exporters, cells=1, config=None, env=None, arguments=(), manager=None,
+        start=True, binary=BINARY,
+    ):  # fmt: skip
         self.directory = pathlib.Path(directory)
         # Socket paths are short; test directories may not be.
         self._short = tempfile.TemporaryDirectory(prefix="cg-")
@@ -62,6 +65,8 @@ class Gateway:
         }
         self.config.update(config or {})
         self._env = {**os.environ, **(env or {})}
+        self._arguments = [str(argument) for argument in arguments]
+        self._manager = manager  # support/manager.py
         self._binary = binary
         self.process = None
         self.lines = []
@@ -81,19 +86,30 @@ class Gateway:
 
     # --- the process ---
 
-    def _launch(self):
+    def write_config(self):
+        """The configuration as it stands, in one line, where the process reads it."""
         path = self.directory / "cellgate.json"
         path.write_text(json.dumps(self.config))
+        return path
+
+    def _launch(self):
+        path = self.write_config()
         self.lines = []
+        command = [self._binary, "run", "--config", str(path), *self._arguments]
+        env, fds = self._env, ()
+        if self._manager is not None:
+            command, fds = self._manager.command(command)
+            env = {**env, **self._manager.env}
         self.process = subprocess.Popen(
-            [self._binary, "run", "--config", str(path)],
+            command,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=self._env,
+            env=env,
+            pass_fds=fds,
             text=True,
             errors="replace",
         )
-        self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
+        self._reader = threading.Thread(target=self._read_log, args=(self.process, self.lines), daemon=True)
         self._reader.start()
 
     def start(self, timeout=60):
@@ -117,20 +133,21 @@ class Gateway:
             return None, self.log()
         return self.process.wait(timeout), self.log()
 
-    def _read_log(self, process):
+    def _read_log(self, process, lines):
+        """Into the lines of this process: a killed one's helper holds its stderr a moment longer."""
         for line in process.stderr:
             with self._changed:
-                self.lines.append(line.rstrip("\n"))
+                lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
         with self._changed:
-            self.lines.append("(end)")
+            lines.append("(end)")
             self._changed.notify_all()
 
-    def wait_log(self, text, timeout=60):
-        """The first line with the text; fails when the gateway ends without one."""
+    def wait_log(self, text, timeout=60, after=0):
+        """The first line with the text, behind so many; fails when the gateway ends without one."""
 
         def found():
-            return next((line for line in self.lines if text in line), None)
+            return next((line for line in self.lines[after:] if text in line), None)
 
         with self._changed:
             self._changed.wait_for(

@@ -6,6 +6,7 @@
 
 #include "cellgate/cleanup.h"
 #include "delivery/dead_letters.h"
+#include "delivery/worker.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -816,6 +817,19 @@ static uint64_t fake_time(const struct cg_clock *clock)
 
 static const struct cg_clock fake_clock = {.monotonic_ns = fake_time, .realtime_ns = fake_time};
 
+START_TEST(what_a_filter_holds_back_is_no_stall)
+{
+    config.clock = &fake_clock;
+    config.filter = &only_gateway;
+    start();
+    fake_now_ns += CG_NS_PER_S; /* the watchdog counts from the last progress */
+    append(5);
+    catch_up();
+    ck_assert_uint_eq(atomic_load(&delivery->progress_ns), fake_now_ns);
+    ck_assert_uint_eq(script.calls_count, 0);
+}
+END_TEST
+
 START_TEST(an_exporter_that_hangs_is_cancelled_and_opened_anew)
 {
     config.clock = &fake_clock;
@@ -908,6 +922,7 @@ int main(void)
     tcase_add_test(tests, a_full_store_holds_until_letters_are_dropped);
     tcase_add_test(tests, a_full_store_holds_until_letters_are_delivered);
     tcase_add_test(tests, events_that_are_too_old_become_letters_and_the_young_go_out);
+    tcase_add_test(tests, what_a_filter_holds_back_is_no_stall);
     tcase_add_test(tests, an_exporter_that_hangs_is_cancelled_and_opened_anew);
     tcase_add_test(tests, a_hold_that_a_destination_asked_for_is_no_stall);
     suite_add_tcase(suite, tests);

@@ -31,7 +31,7 @@ static struct cg_listening_request request_for(const char *beneath_top)
     ck_assert_int_lt(snprintf(base, sizeof(base), "%s/%s", top, beneath_top), PATH_MAX);
     ck_assert_int_lt(snprintf(path, sizeof(path), "%s_9001", base), PATH_MAX);
     return (struct cg_listening_request){
-        .vsock_uds_base = base, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1};
+        .vsock_uds_base = base, .look = {.mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1}};
 }
 
 static void make_directory(const char *beneath_top)
@@ -100,7 +100,7 @@ END_TEST
 START_TEST(the_mode_is_the_one_asked_for_whatever_the_umask)
 {
     struct cg_listening_request request = request_for("a.vsock");
-    request.mode = 0662;
+    request.look.mode = 0662;
     (void)umask(0077);
     ck_assert_msg(opens(&request, &listening), "%s", err.text);
     struct stat found;
@@ -112,8 +112,8 @@ END_TEST
 START_TEST(the_owner_is_the_one_asked_for_or_it_is_an_error)
 {
     struct cg_listening_request request = request_for("a.vsock");
-    request.uid = 12345;
-    request.gid = 23456;
+    request.look.uid = 12345;
+    request.look.gid = 23456;
     bool opened = opens(&request, &listening);
     struct stat found;
     if (geteuid() == 0) {
@@ -304,7 +304,7 @@ static void reopen_journal(void)
 
 static void sweep(void)
 {
-    cg_listening_sweep(made, (struct cg_strings){0});
+    cg_listening_sweep(made, (struct cg_strings){0}, (struct cg_socket_files){0}, NULL);
 }
 
 START_TEST(a_socket_left_by_a_crash_is_swept)

@@ -379,6 +379,11 @@ static void read_text(const char *path, struct cg_buf *ret_text)
 START_TEST(the_files_of_this_repository_are_good)
 {
     static const char *const paths[] = {CONFIG_DIR "cellgate.yaml", CONFIG_DIR "quickstart.yaml"};
+#ifdef CELLGATE_EXPORTERS_LEFT_OUT
+    if (_i == 0) {
+        return; /* cellgate.yaml shows every exporter there is, built or not */
+    }
+#endif
     cg_auto_buf struct cg_buf problems;
     cg_buf_init(&problems, 1 << 20);
     struct cg_config *config = NULL;

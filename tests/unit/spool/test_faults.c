@@ -1,7 +1,8 @@
 /*
  * test_faults.c - a disk that refuses, a process that is killed, and many threads at once.
  *
- * pwrite and fdatasync below stand in for the C library's: the linker prefers the program's own.
+ * pwrite, pread and fdatasync below stand in for the C library's: the linker prefers the program's
+ * own.
  */
 #include "spool_support.h"
 
@@ -39,6 +40,249 @@ int fdatasync(int fd)
     }
     return (int)syscall(SYS_fdatasync, fd);
 }
+
+/* A place that cannot be read, in any file that has it: bad_from <= offset < bad_to. */
+static _Atomic uint64_t bad_from, bad_to;
+static _Atomic unsigned bad_reads;
+
+ssize_t pread(int fd, void *data, size_t len, off_t offset)
+{
+    uint64_t from = bad_from;
+    uint64_t to = bad_to;
+    if ((uint64_t)offset < to && (uint64_t)offset + len > from) {
+        if ((uint64_t)offset >= from) {
+            bad_reads++;
+            errno = EIO;
+            return -1;
+        }
+        len = from - (uint64_t)offset; /* as far as it can be read */
+    }
+    return syscall(SYS_pread64, fd, data, len, offset);
+}
+
+static void make_bad(uint64_t from, uint64_t to)
+{
+    bad_from = from;
+    bad_to = to;
+    bad_reads = 0;
+}
+
+static struct cg_spool_notice last_of[CG_SPOOL_NOTICE_COUNT];
+static _Atomic unsigned notices[CG_SPOOL_NOTICE_COUNT];
+
+static void keep_notice(void *context, const struct cg_spool_notice *notice)
+{
+    (void)context;
+    last_of[notice->kind] = *notice;
+    notices[notice->kind]++;
+}
+
+static struct cg_spool_config small_config(void)
+{
+    struct cg_spool_config config = test_config();
+    config.segment_bytes = 64 * 1024;
+    config.bytes_max = 1024 * 1024;
+    config.sync = CG_SPOOL_SYNC_NEVER;
+    config.notice = keep_notice;
+    return config;
+}
+
+/* A spool with events 1 to last, closed. */
+static void fill(const struct cg_spool_config *config, uint64_t last)
+{
+    struct cg_spool *spool = open_spool(config, NULL);
+    struct cg_spool_writer *writer = open_writer(spool);
+    append(writer, "a", open_run(spool, "a"), 1, last, 10);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+}
+
+START_TEST(a_place_that_cannot_be_read_is_tried_and_then_passed_as_damage)
+{
+    enum { EVENTS = 100 }; /* one segment */
+    struct cg_spool_config config = small_config();
+    fill(&config, EVENTS);
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    make_bad(8192 + 100, 8192 + 4096 * _i);
+    bool seen[EVENTS + 1] = {false};
+    uint64_t count = 0;
+    unsigned failures = 0;
+    while (count < EVENTS && failures < 100) {
+        struct cg_batch batch;
+        struct cg_error err = {0};
+        if (!cg_spool_reader_peek(reader, 20, 1 << 20, &batch, &err)) {
+            ck_assert_str_ne(err.text, "");
+            failures++;
+            continue;
+        }
+        if (batch.count == 0 && !cg_spool_reader_wait(reader, 1, 1, 0)) {
+            break;
+        }
+        for (size_t i = 0; i < batch.count; i++) {
+            check_event(&batch.events[i]);
+            seen[batch.events[i].meta.sequence] = true;
+            count++;
+        }
+        cg_spool_reader_ack(reader, batch.count);
+    }
+    make_bad(0, 0);
+    ck_assert_uint_eq(failures, CG_SPOOL_READ_TRIES_MAX - 1);
+    uint64_t missing = EVENTS - count;
+    ck_assert_uint_gt(missing, 0);
+    ck_assert_uint_lt(missing, 60);
+    ck_assert(seen[1] && seen[EVENTS]);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), missing);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_spool_damage_unreadable), 1);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+    ck_assert_uint_eq(notices[CG_SPOOL_UNREADABLE], 1);
+    ck_assert_uint_eq(notices[CG_SPOOL_EVENTS_DAMAGED], 1);
+    const struct cg_spool_notice *damaged = &last_of[CG_SPOOL_EVENTS_DAMAGED];
+    ck_assert_uint_eq(damaged->count, missing);
+    for (uint64_t index = 1; index <= EVENTS; index++) {
+        ck_assert_int_eq(seen[index], index < damaged->first || index > damaged->last);
+    }
+}
+END_TEST
+
+START_TEST(a_place_that_can_be_read_again_costs_nothing)
+{
+    struct cg_spool_config config = small_config();
+    fill(&config, 100);
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    make_bad(128, UINT64_MAX);
+    for (unsigned i = 1; i < CG_SPOOL_READ_TRIES_MAX; i++) {
+        struct cg_batch batch;
+        ck_assert(!cg_spool_reader_peek(reader, 20, 1 << 20, &batch, NULL));
+    }
+    make_bad(0, 0);
+    expect(reader, 1, 100);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), 0);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+START_TEST(recovery_cuts_nothing_where_the_newest_segment_cannot_be_read)
+{
+    enum { EVENTS = 60 };
+    struct cg_spool_config config = small_config();
+    fill(&config, EVENTS); /* one segment of about 30 kB */
+    struct stat before;
+    struct stat after;
+    const char *segment = spool_path("/segments/00000000000000000001.seg");
+    ck_assert_int_eq(stat(segment, &before), 0);
+    make_bad(_i == 0 ? 8192 : 16384, _i == 0 ? 8192 + 4096 : UINT64_MAX);
+    struct cg_spool_recovery recovery;
+    struct cg_spool *spool = open_spool(&config, &recovery);
+    ck_assert_uint_gt(bad_reads, 0);
+    ck_assert_uint_gt(recovery.next_index, EVENTS); /* none is given out again */
+    ck_assert_uint_eq(recovery.skipped_runs, 1);
+    struct cg_spool_run *run = open_run(spool, "a");
+    ck_assert_uint_gt(cg_spool_run_sequence(run), EVENTS); /* nor a number */
+    struct cg_spool_loss losses[CG_SPOOL_LOSSES_MAX];
+    ck_assert_uint_eq(cg_spool_run_take_losses(spool, run, losses), 1);
+    ck_assert_int_eq(losses[0].reason, CG_SPOOL_LOSS_DAMAGE);
+    ck_assert_int_eq(stat(segment, &after), 0);
+    ck_assert_int_eq(before.st_size, after.st_size);
+    /* Tomorrow the disk can be read again, and everything is there. */
+    make_bad(0, 0);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    expect(reader, 1, EVENTS);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), 0);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+START_TEST(a_segment_whose_file_is_gone_is_passed_as_damage)
+{
+    struct cg_spool_config config = small_config();
+    fill(&config, 400);
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    ck_assert_int_eq(unlink(spool_path("/segments/00000000000000000001.seg")), 0);
+    struct cg_batch batch = {0};
+    for (unsigned i = 1; i < CG_SPOOL_READ_TRIES_MAX; i++) {
+        ck_assert(!cg_spool_reader_peek(reader, 20, 1 << 20, &batch, NULL));
+    }
+    batch = peek(reader, 20, 1 << 20);
+    ck_assert_uint_gt(batch.count, 0);
+    check_event(&batch.events[0]);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), batch.events[0].index - 1);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+START_TEST(a_failed_sync_is_got_over_also_while_nothing_is_appended)
+{
+    struct cg_spool_config config = small_config();
+    config.sync = CG_SPOOL_SYNC_INTERVAL;
+    config.sync_interval_ns = CG_NS_PER_MS;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    append(writer, "a", run, 1, 10, 1);
+    sync_errno = _i == 0 ? EIO : ENOSPC;
+    append(writer, "a", run, 11, 11, 1);
+    struct cg_spool_status status = {.appendable = true};
+    while (status.appendable) {
+        cg_spool_status(spool, &status);
+    }
+    ck_assert_ptr_nonnull(strstr(status.last_error, "sync"));
+    /* It goes on trying, with not one file more. */
+    unsigned told = notices[CG_SPOOL_DEGRADED];
+    ck_assert_uint_le(told, 1);
+    for (unsigned i = 0; i < 2000; i++) {
+        cg_spool_status(spool, &status);
+        ck_assert(!status.appendable);
+        ck_assert_uint_le(status.segments, 2);
+    }
+    sync_errno = 0;
+    while (!status.appendable) {
+        cg_spool_status(spool, &status);
+    }
+    append(writer, "a", run, 12, 20, 1);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    expect(reader, 1, 20);
+    cg_spool_reader_close(reader);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+    ck_assert_uint_eq(notices[CG_SPOOL_DEGRADED], 1);
+    ck_assert_uint_eq(notices[CG_SPOOL_RECOVERED], 1);
+    ck_assert_int_ne(access(spool_path("/clean"), F_OK), 0); /* not all is known to be on disk */
+}
+END_TEST
+
+START_TEST(a_failing_sync_of_each_commit_publishes_nothing_before_it_is_good)
+{
+    struct cg_spool_config config = small_config();
+    config.sync = CG_SPOOL_SYNC_ALWAYS;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    append(writer, "a", run, 1, 3, 1);
+    expect(reader, 1, 3);
+    sync_errno = EROFS;
+    for (uint64_t sequence = 4; sequence <= 6; sequence++) {
+        ck_assert(stage(writer, "a", run, sequence));
+        ck_assert_int_eq(cg_spool_writer_commit(writer, NULL), CG_APPEND_FAILED);
+        ck_assert_uint_eq(peek(reader, 10, 1 << 20).count, 0);
+    }
+    sync_errno = 0;
+    commit(writer);
+    expect(reader, 4, 6);
+    cg_spool_reader_close(reader);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+    ck_assert_int_eq(access(spool_path("/clean"), F_OK), 0);
+    ck_assert_uint_eq(notices[CG_SPOOL_RECOVERED], 1);
+}
+END_TEST
 
 START_TEST(staged_events_survive_a_disk_that_refuses)
 {
@@ -384,6 +628,13 @@ int main(void)
     tcase_add_checked_fixture(tcase, make_test_dir, remove_test_dir);
     tcase_set_timeout(tcase, 240);
     tcase_add_test(tcase, staged_events_survive_a_disk_that_refuses);
+    tcase_add_loop_test(tcase, a_place_that_cannot_be_read_is_tried_and_then_passed_as_damage, 1,
+                        5);
+    tcase_add_test(tcase, a_place_that_can_be_read_again_costs_nothing);
+    tcase_add_loop_test(tcase, recovery_cuts_nothing_where_the_newest_segment_cannot_be_read, 0, 2);
+    tcase_add_test(tcase, a_segment_whose_file_is_gone_is_passed_as_damage);
+    tcase_add_loop_test(tcase, a_failed_sync_is_got_over_also_while_nothing_is_appended, 0, 2);
+    tcase_add_test(tcase, a_failing_sync_of_each_commit_publishes_nothing_before_it_is_good);
     tcase_add_test(tcase, a_remainder_of_a_failed_write_never_becomes_an_event);
     tcase_add_test(tcase, after_a_failed_sync_appending_moves_to_another_file);
     tcase_add_test(tcase, a_killed_process_loses_nothing_it_committed);

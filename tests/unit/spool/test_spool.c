@@ -289,6 +289,60 @@ START_TEST(a_closed_reader_holds_its_segments_until_it_is_forgotten)
 }
 END_TEST
 
+/* A reload stops an exporter and starts it again; the second restart finds nothing to read. */
+START_TEST(a_reader_that_is_closed_and_opened_goes_on_where_it_was)
+{
+    struct cg_spool_config config = test_config();
+    if (_i == 1) {
+        config.dir = NULL; /* nothing is saved: the spool itself remembers */
+    }
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "r");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    uint64_t sequence = 0;
+    for (int round = 0; round < 5; round++) {
+        append(writer, "a", run, sequence + 1, sequence + 10, 10);
+        expect(reader, sequence + 1, sequence + 7); /* the rest has been peeked, or not */
+        for (int restart = 0; restart <= round; restart++) {
+            cg_spool_reader_close(reader);
+            reader = open_reader(spool, "r");
+        }
+        append(writer, "a", run, sequence + 11, sequence + 20, 10);
+        expect(reader, sequence + 8, sequence + 20);
+        cg_spool_reader_close(reader);
+        reader = open_reader(spool, "r");
+        sequence += 20;
+    }
+    cg_spool_reader_close(reader);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+}
+END_TEST
+
+/* With the position forgotten but for the index, as another process has left it. */
+START_TEST(a_reader_opened_among_events_in_memory_finds_its_place)
+{
+    struct cg_spool_config config = test_config();
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *first = open_reader(spool, "first");
+    struct cg_spool_reader *holder = open_reader(spool, "holder");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *run = open_run(spool, "a");
+    append(writer, "a", run, 1, 10, 10);
+    expect(first, 1, 10);
+    cg_spool_reader_close(first);
+    cg_spool_reader_forget(spool, "first"); /* the file says where it was: at the end */
+    first = open_reader(spool, "first");
+    append(writer, "a", run, 11, 20, 1);
+    expect(first, 11, 20);
+    cg_spool_reader_close(first);
+    cg_spool_reader_close(holder);
+    cg_spool_writer_close(writer);
+    cg_spool_close(spool);
+}
+END_TEST
+
 START_TEST(disk_use_stays_bounded_and_files_are_used_again)
 {
     struct cg_spool_config config = test_config();
@@ -630,6 +684,8 @@ int main(void)
     tcase_add_loop_test(tcase, with_drop_oldest_a_reader_skips_forward_and_it_is_counted, 0, 2);
     tcase_add_test(tcase, without_readers_the_newest_are_kept);
     tcase_add_test(tcase, a_closed_reader_holds_its_segments_until_it_is_forgotten);
+    tcase_add_loop_test(tcase, a_reader_that_is_closed_and_opened_goes_on_where_it_was, 0, 2);
+    tcase_add_test(tcase, a_reader_opened_among_events_in_memory_finds_its_place);
     tcase_add_test(tcase, disk_use_stays_bounded_and_files_are_used_again);
     tcase_add_test(tcase, a_second_opener_is_refused);
     tcase_add_test(tcase, a_directory_that_cannot_be_made_is_named);

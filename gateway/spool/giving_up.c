@@ -1,0 +1,214 @@
+/* giving_up.c - what is given up undelivered: by all for want of room, or by one reader that holds
+ * more than its quota. Which sequences of which runs that were is read from the records, once a
+ * segment, so that nothing has to be kept for the case. */
+#include "spool/internal.h"
+
+#include "cellgate/cleanup.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Consecutive lost events of one run. The texts point into the scan's buffer. */
+struct lost_events {
+    struct cg_bytes cell, run;
+    uint64_t first, last; /* sequences; 0: none */
+    uint64_t count;
+};
+
+static bool has_readers(const struct cg_spool *spool)
+{
+    return spool->reader_count + spool->parked_count > 0;
+}
+
+static void tell_ended_run(struct cg_spool *spool, const struct lost_events *lost)
+{
+    struct cg_spool_notice notice = {.kind = CG_SPOOL_RUN_DROPPED,
+                                     .first = lost->first,
+                                     .last = lost->last,
+                                     .count = lost->count};
+    (void)snprintf(notice.name, sizeof(notice.name), "%.*s", CG_BYTES_ARG(lost->cell));
+    (void)snprintf(notice.text, sizeof(notice.text), "%.*s", CG_BYTES_ARG(lost->run));
+    cg_spool_notify(spool, &notice);
+}
+
+static void name_lost(struct cg_spool *spool, const struct lost_events *lost,
+                      enum cg_spool_loss_reason reason)
+{
+    if (lost->first == 0) {
+        return;
+    }
+    pthread_mutex_lock(&spool->lock);
+    struct cg_spool_run *run = cg_runs_find(&spool->runs, lost->cell, lost->run);
+    if (run == NULL || !cg_losses_add(&run->losses, reason, lost->first, lost->last)) {
+        tell_ended_run(spool, lost);
+    }
+    pthread_mutex_unlock(&spool->lock);
+}
+
+static void untell(struct cg_spool *spool, const struct cg_event *event)
+{
+    pthread_mutex_lock(&spool->lock);
+    struct cg_spool_run *run = cg_runs_find(&spool->runs, cg_event_get(event, CG_TEXT_CELL),
+                                            cg_event_get(event, CG_TEXT_RUN));
+    if (run != NULL) {
+        cg_losses_untell(run->losses, event->index);
+    }
+    pthread_mutex_unlock(&spool->lock);
+}
+
+/* Takes one more lost event. */
+static void lose(struct cg_spool *spool, const struct cg_record_header *record,
+                 enum cg_spool_loss_reason reason, struct lost_events *lost)
+{
+    struct cg_event event;
+    cg_record_event(record, &event);
+    struct cg_bytes cell = cg_event_get(&event, CG_TEXT_CELL);
+    struct cg_bytes run = cg_event_get(&event, CG_TEXT_RUN);
+    if (lost->first != 0 && lost->last + 1 == event.meta.sequence &&
+        cg_bytes_equal(lost->cell, cell) && cg_bytes_equal(lost->run, run)) {
+        lost->last++;
+        lost->count++;
+    } else {
+        name_lost(spool, lost, reason);
+        *lost = (struct lost_events){cell, run, event.meta.sequence, event.meta.sequence, 1};
+    }
+    if (event.meta.tells_losses) {
+        untell(spool, &event);
+    }
+}
+
+/* Names the events of a segment from `from_index` on in the losses of their runs. What cannot be
+ * read is counted only. */
+static void name_events(struct cg_spool *spool, const struct cg_segment *segment,
+                        uint64_t from_index, enum cg_spool_loss_reason reason)
+{
+    cg_auto_scan struct cg_scan scan;
+    cg_scan_init(&scan);
+    cg_auto_close int fd = -1;
+    if (!cg_segment_reopen(&spool->place, segment, &fd, NULL)) {
+        return;
+    }
+    cg_scan_aim(&scan, fd, segment->salt, CG_SEGMENT_HEADER_BYTES, segment->end,
+                segment->first_index, segment->end_index);
+    struct lost_events lost = {0};
+    for (;;) {
+        const struct cg_record_header *record = NULL;
+        uint64_t missing;
+        enum cg_scan_result result = cg_scan_next(&scan, &record, &missing, NULL);
+        if (result == CG_SCAN_NO_ROOM) {
+            name_lost(spool, &lost, reason); /* its texts move */
+            lost = (struct lost_events){0};
+            cg_scan_compact(&scan);
+            continue;
+        }
+        if (result != CG_SCAN_RECORD) {
+            break;
+        }
+        if (cg_record_is_event(record) && record->index >= from_index) {
+            lose(spool, record, reason, &lost);
+        }
+    }
+    name_lost(spool, &lost, reason);
+    pthread_mutex_lock(&spool->lock);
+    cg_spool_more_losses(spool);
+    pthread_mutex_unlock(&spool->lock);
+}
+
+/* Where a reader stands that has passed the segment. */
+static struct cg_position behind(const struct cg_segment *segment)
+{
+    return (struct cg_position){.index = segment->end_index,
+                                .segment = segment->first_index,
+                                .offset = segment->end,
+                                .base = segment->base};
+}
+
+/* lock held */
+static void move_reader(struct cg_spool_reader *reader, const struct cg_segment *segment)
+{
+    uint64_t first = reader->position.index > segment->first_index ? reader->position.index
+                                                                   : segment->first_index;
+    reader->dropped_events += segment->end_index - first;
+    reader->position = behind(segment);
+}
+
+void cg_spool_drop_oldest(struct cg_spool *spool)
+{
+    pthread_mutex_lock(&spool->lock);
+    struct cg_segment *segment = spool->segments[0];
+    uint64_t wanted = cg_spool_wanted_index(spool);
+    uint64_t first = wanted > segment->first_index ? wanted : segment->first_index;
+    bool undelivered = has_readers(spool) && first < segment->end_index;
+    if (undelivered) {
+        cg_metric_add(CG_SERIES_events_dropped_overflow, segment->end_index - first);
+    }
+    for (size_t i = 0; i < spool->reader_count; i++) {
+        if (spool->readers[i]->position.index < segment->end_index) {
+            move_reader(spool->readers[i], segment);
+        }
+    }
+    for (size_t i = 0; i < spool->parked_count; i++) {
+        if (spool->parked[i].index < segment->end_index) {
+            spool->parked[i].index = segment->end_index;
+        }
+    }
+    cg_tail_trim(&spool->tail, segment->end_index);
+    pthread_mutex_unlock(&spool->lock);
+    if (undelivered) {
+        name_events(spool, segment, first, CG_SPOOL_LOSS_OVERFLOW);
+    }
+    pthread_mutex_lock(&spool->lock);
+    (void)cg_spool_unlist_first(spool);
+    pthread_mutex_unlock(&spool->lock);
+    cg_spool_set_aside(spool, segment);
+}
+
+/* --- quotas --- */
+
+/* The segment that a reader has to leave for its quota's sake; NULL: none. lock held. */
+static const struct cg_segment *too_much(const struct cg_spool *spool,
+                                         const struct cg_spool_reader *reader)
+{
+    if (reader->quota_bytes == 0 || spool->segment_count == 0 ||
+        reader->position.index >= spool->next_index) {
+        return NULL;
+    }
+    const struct cg_segment *segment = cg_spool_segment_of(spool, reader->position.index);
+    uint64_t quota =
+        reader->quota_bytes > 2 * spool->place.size ? reader->quota_bytes : 2 * spool->place.size;
+    uint64_t held = segment == NULL ? 0 : spool->end_bytes - segment->base;
+    return held + spool->place.size > quota && segment != spool->current ? segment : NULL;
+}
+
+/* lock held */
+static uint64_t leave_segment(struct cg_spool *spool, struct cg_spool_reader *reader,
+                              const struct cg_segment *segment)
+{
+    uint64_t first = reader->position.index > segment->first_index ? reader->position.index
+                                                                   : segment->first_index;
+    move_reader(reader, segment);
+    struct cg_spool_notice notice = {.kind = CG_SPOOL_READER_DROPPED,
+                                     .first = first,
+                                     .last = segment->end_index - 1,
+                                     .count = segment->end_index - first};
+    (void)snprintf(notice.name, sizeof(notice.name), "%s", reader->name);
+    cg_spool_notify(spool, &notice);
+    cg_spool_trim_tail(spool);
+    return first;
+}
+
+void cg_spool_enforce_quotas(struct cg_spool *spool)
+{
+    for (size_t i = 0; i < CG_READERS_MAX;) {
+        pthread_mutex_lock(&spool->lock);
+        struct cg_spool_reader *reader = i < spool->reader_count ? spool->readers[i] : NULL;
+        const struct cg_segment *segment = reader == NULL ? NULL : too_much(spool, reader);
+        uint64_t first = segment == NULL ? 0 : leave_segment(spool, reader, segment);
+        pthread_mutex_unlock(&spool->lock);
+        if (segment == NULL) {
+            i++;
+        } else {
+            name_events(spool, segment, first, CG_SPOOL_LOSS_QUOTA);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+#include "spool/losses.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void join(struct cg_loss_range *into, const struct cg_loss_range *more)
+{
+    into->first = more->first < into->first ? more->first : into->first;
+    into->last = more->last > into->last ? more->last : into->last;
+}
+
+static void remove_at(struct cg_losses *losses, size_t at)
+{
+    losses->count--;
+    memmove(&losses->ranges[at], &losses->ranges[at + 1],
+            (losses->count - at) * sizeof(losses->ranges[0]));
+}
+
+/* Makes room for one more by joining the last two that are alike in reason and state; if no two
+ * are, the first two: a name too many is better than one too few. */
+static void make_room(struct cg_losses *losses)
+{
+    size_t at = losses->count - 1;
+    while (at > 1 && (losses->ranges[at].reason != losses->ranges[at - 1].reason ||
+                      losses->ranges[at].state != losses->ranges[at - 1].state)) {
+        at--;
+    }
+    join(&losses->ranges[at - 1], &losses->ranges[at]);
+    if (losses->ranges[at].state != losses->ranges[at - 1].state) {
+        losses->ranges[at - 1].state = CG_LOSS_UNTOLD; /* what was told is told again */
+    }
+    remove_at(losses, at);
+}
+
+bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_reason reason, uint64_t first,
+                   uint64_t last)
+{
+    if (*losses == NULL) {
+        *losses = calloc(1, sizeof(**losses));
+        if (*losses == NULL) {
+            return false;
+        }
+    }
+    struct cg_losses *all = *losses;
+    const struct cg_loss_range more = {.first = first, .last = last, .reason = (uint8_t)reason};
+    for (size_t i = all->count; i > 0; i--) {
+        struct cg_loss_range *range = &all->ranges[i - 1];
+        if (range->state == CG_LOSS_UNTOLD && range->reason == more.reason &&
+            range->first <= last + 1 && first <= range->last + 1) {
+            join(range, &more);
+            return true;
+        }
+    }
+    if (all->count == CG_SPOOL_LOSSES_MAX) {
+        make_room(all);
+    }
+    all->ranges[all->count++] = more;
+    return true;
+}
+
+/* What can be told together is told as one. */
+static void join_untold(struct cg_losses *losses)
+{
+    for (size_t i = 0; i < losses->count; i++) {
+        struct cg_loss_range *range = &losses->ranges[i];
+        for (size_t k = losses->count; range->state == CG_LOSS_UNTOLD && k > i + 1; k--) {
+            const struct cg_loss_range *other = &losses->ranges[k - 1];
+            if (other->state == CG_LOSS_UNTOLD && other->reason == range->reason &&
+                other->first <= range->last + 1 && range->first <= other->last + 1) {
+                join(range, other);
+                remove_at(losses, k - 1);
+                k = losses->count + 1; /* it may touch others now */
+            }
+        }
+    }
+}
+
+size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses)
+{
+    size_t count = 0;
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == CG_LOSS_TAKEN) {
+            return 0;
+        }
+    }
+    if (losses != NULL) {
+        join_untold(losses);
+    }
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        struct cg_loss_range *range = &losses->ranges[i];
+        if (range->state == CG_LOSS_UNTOLD) {
+            range->state = CG_LOSS_TAKEN;
+            ret_losses[count++] =
+                (struct cg_spool_loss){.reason = (enum cg_spool_loss_reason)range->reason,
+                                       .first = range->first,
+                                       .last = range->last};
+        }
+    }
+    return count;
+}
+
+void cg_losses_told(struct cg_losses *losses, uint64_t index)
+{
+    enum cg_loss_state which = CG_LOSS_UNTOLD;
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        which = losses->ranges[i].state == CG_LOSS_TAKEN ? CG_LOSS_TAKEN : which;
+    }
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == which) {
+            losses->ranges[i].state = CG_LOSS_TOLD;
+            losses->ranges[i].told_index = index;
+        }
+    }
+}
+
+void cg_losses_untake(struct cg_losses *losses)
+{
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == CG_LOSS_TAKEN) {
+            losses->ranges[i].state = CG_LOSS_UNTOLD;
+        }
+    }
+}
+
+void cg_losses_untell(struct cg_losses *losses, uint64_t index)
+{
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == CG_LOSS_TOLD && losses->ranges[i].told_index == index) {
+            losses->ranges[i].state = CG_LOSS_UNTOLD;
+        }
+    }
+}
+
+void cg_losses_pass(struct cg_losses *losses, uint64_t wanted_index)
+{
+    for (size_t i = losses == NULL ? 0 : losses->count; i > 0; i--) {
+        if (losses->ranges[i - 1].state == CG_LOSS_TOLD &&
+            losses->ranges[i - 1].told_index < wanted_index) {
+            remove_at(losses, i - 1);
+        }
+    }
+}
