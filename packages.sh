@@ -2,10 +2,10 @@
 
 BUILD_PACKAGES="gcc cmake ninja-build pkg-config libmicrohttpd-dev libcurl4-openssl-dev libcbor-dev
   libssl-dev libsodium-dev libcjson-dev libyaml-dev zlib1g-dev libzstd-dev libsystemd-dev
-  libnats-dev libprotobuf-c-dev librdkafka-dev libseccomp-dev protobuf-c-compiler ca-certificates
+  libnats-dev libnftables-dev libprotobuf-c-dev librdkafka-dev libseccomp-dev protobuf-c-compiler ca-certificates
   curl"
 TEST_PACKAGES="check clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev python3 python3-venv
-  libnghttp2-dev prometheus git procps systemd nats-server openjdk-17-jre-headless maven"
+  libnghttp2-dev prometheus git procps nftables iproute2 systemd nats-server openjdk-17-jre-headless maven"
 
 # Installs what is missing of the packages named; says what to do where it may not.
 install_packages() {

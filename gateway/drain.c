@@ -29,6 +29,7 @@ void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*i
     cg_gateway_stop_control(gateway);
     cg_reloader_stop(gateway); /* nothing is added any more */
     cg_enrolment_close(gateway->enrolment);
+    cg_probes_stop(gateway->probes);
     if (!cg_gateway_hand_over(gateway, deadline_ns)) {
         cg_ingress_drain(gateway->ingress, deadline_ns);
     } else if (gateway->config->spool.dir != NULL) {

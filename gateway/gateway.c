@@ -4,7 +4,6 @@
 #include "cellgate/clock.h"
 #include "cellgate/log.h"
 #include "gateway_state.h"
-#include "run/files.h"
 #include "spool_log.h"
 
 #include <errno.h>
@@ -34,9 +33,8 @@ static bool make_directory(const struct cg_gateway *gateway, const char *path, s
     return errno == EEXIST || cg_error_errno(err, errno, "make directory %s", path);
 }
 
-/* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
-static bool state_path(const struct cg_gateway *gateway, const char *name, const char *suffix,
-                       char *ret_path, struct cg_error *err)
+bool cg_gateway_state_path(const struct cg_gateway *gateway, const char *name, const char *suffix,
+                           char *ret_path, struct cg_error *err)
 {
     const char *dir = gateway->config->state_dir;
     int len = snprintf(ret_path, PATH_MAX, "%s/%s%s", dir, name, suffix);
@@ -59,7 +57,7 @@ static bool start_state(struct cg_gateway *gateway, struct cg_error *err)
     }
     char dead_letters[PATH_MAX];
     return make_directory(gateway, config->state_dir, err) &&
-           state_path(gateway, "dead-letters", "", dead_letters, err) &&
+           cg_gateway_state_path(gateway, "dead-letters", "", dead_letters, err) &&
            make_directory(gateway, dead_letters, err);
 }
 
@@ -72,7 +70,7 @@ static bool start_registrations(struct cg_gateway *gateway, struct cg_error *err
 {
     char path[PATH_MAX];
     bool kept = gateway->config->state_dir != NULL;
-    if (kept && !state_path(gateway, "registrations", "", path, err)) {
+    if (kept && !cg_gateway_state_path(gateway, "registrations", "", path, err)) {
         return false;
     }
     struct cg_registrations_found found = {0};
@@ -203,100 +201,6 @@ static void stop_cells(struct cg_gateway *gateway)
     cg_registry_free(gateway->registry);
 }
 
-/* The lesser of the operator's batch size and what the exporter can acknowledge at once. */
-static uint64_t batch_events(const struct cg_exporter_config *exporter)
-{
-    uint64_t (*limit)(const void *config) = exporter->ops->batch_events_max;
-    uint64_t max = limit == NULL ? 0 : limit(exporter->own);
-    return max != 0 && max < exporter->batch_events ? max : exporter->batch_events;
-}
-
-bool cg_running_start(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
-                      struct cg_config *owner, struct cg_running *ret_running, struct cg_error *err)
-{
-    char dead_letters[PATH_MAX] = "";
-    char name[CG_EXPORTER_NAME_BYTES_MAX + sizeof("dead-letters/")];
-    (void)snprintf(name, sizeof(name), "dead-letters/%s", exporter->name);
-    bool kept = gateway->config->state_dir != NULL;
-    if (kept && !state_path(gateway, name, ".jsonl", dead_letters, err)) {
-        return false;
-    }
-    const struct cg_delivery_config delivery = {
-        .name = exporter->name,
-        .ops = exporter->ops,
-        .exporter_config = exporter->own,
-        .env = {.name = exporter->name, .node = gateway->config->node, .version = CELLGATE_VERSION},
-        .batch_events = batch_events(exporter),
-        .batch_bytes = exporter->batch_bytes,
-        .linger_ns = exporter->linger_ns,
-        .backoff_initial_ns = exporter->backoff_initial_ns,
-        .backoff_max_ns = exporter->backoff_max_ns,
-        .hold_initial_ns = exporter->hold_initial_ns,
-        .hold_max_ns = exporter->hold_max_ns,
-        .retry_after_max_ns = exporter->retry_after_max_ns,
-        .suspect_after = exporter->suspect_after,
-        .max_age_ns = exporter->max_age_ns,
-        .watchdog_ns = exporter->watchdog_ns,
-        .dead_letter_bytes_max = exporter->dead_letter_bytes_max,
-        .spool_quota_bytes = exporter->quota_bytes,
-        .filter = &exporter->filter,
-        .dead_letter_path = kept ? dead_letters : NULL,
-        .clock = gateway->clock,
-    };
-    struct cg_delivery *started = NULL;
-    const uint64_t files_mark = cg_files_mark(exporter);
-    if (!cg_delivery_start(&delivery, gateway->spool, &started, err)) {
-        return cg_error_context(err, "exporter %s", exporter->name);
-    }
-    *ret_running = (struct cg_running){
-        .delivery = started, .config = exporter, .owner = owner, .files_mark = files_mark};
-    return true;
-}
-
-void cg_running_stop(struct cg_running *running)
-{
-    cg_delivery_stop(running->delivery);
-    running->delivery = NULL;
-}
-
-void cg_running_publish(struct cg_gateway *gateway)
-{
-    (void)pthread_rwlock_wrlock(&gateway->deliveries_lock);
-    size_t count = 0;
-    for (size_t i = 0; i < gateway->exporters_count; i++) {
-        if (gateway->exporters[i].delivery != NULL) {
-            gateway->deliveries[count++] = gateway->exporters[i].delivery;
-        }
-    }
-    gateway->view.deliveries_count = count;
-    (void)pthread_rwlock_unlock(&gateway->deliveries_lock);
-}
-
-static void stop_delivery(struct cg_gateway *gateway)
-{
-    for (size_t i = gateway->exporters_count; i > 0; i--) {
-        if (gateway->exporters[i - 1].delivery != NULL) {
-            cg_running_stop(&gateway->exporters[i - 1]);
-        }
-    }
-}
-
-static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
-{
-    const struct cg_config *config = gateway->config;
-    CG_ASSERT(config->exporters_count <= CG_EXPORTERS_MAX);
-    for (size_t i = 0; i < config->exporters_count; i++) {
-        if (!cg_running_start(gateway, &config->exporters[i], gateway->current,
-                              &gateway->exporters[i], err)) {
-            stop_delivery(gateway);
-            return false;
-        }
-        gateway->exporters_count = i + 1;
-    }
-    cg_running_publish(gateway);
-    return true;
-}
-
 static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 {
     int fds[CG_INHERITED_HTTP_MAX];
@@ -333,6 +237,7 @@ static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_http(struct cg_gateway *gateway)
 {
     cg_public_stop(gateway->http);
+    cg_probes_free(gateway->probes); /* which pages described until now */
 }
 
 static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
@@ -371,6 +276,9 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         .drain_timeout_ns = CONNECTION_DRAIN_MS * CG_NS_PER_MS,
         .boot_grace_ns = config->keepalive.boot_grace_ns,
         .keepalive_once = config->keepalive.once,
+        .corroborate = config->probes.corroboration.enabled,
+        .corroboration = {.packets_min = config->probes.corroboration.packets_min,
+                          .cpu_min_ns = config->probes.corroboration.cpu_min_ns},
         .roots = config->ingress.roots,
         .files = cg_sandbox_socket_files(gateway->sandbox),
         .peer_uids = config->ingress.peer_uids,
@@ -393,6 +301,26 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
     return true;
 }
 
+static bool start_probes(struct cg_gateway *gateway, struct cg_error *err)
+{
+    const struct cg_probes_config probes = {
+        .policy = gateway->config->probes,
+        .registry = gateway->registry,
+        .ingress = gateway->ingress,
+        .clock = gateway->clock,
+    };
+    if (!cg_probes_start(&probes, &gateway->probes, err)) {
+        return false;
+    }
+    atomic_store(&gateway->view.probes, gateway->probes);
+    return true;
+}
+
+static void stop_probes(struct cg_gateway *gateway)
+{
+    cg_probes_stop(gateway->probes);
+}
+
 static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
 {
     const struct cg_config *config = gateway->config;
@@ -403,6 +331,7 @@ static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
         .roots = config->ingress.roots,
         .owner_uids = config->ingress.owners.uids,
         .owner_gids = config->ingress.owners.gids,
+        .probe_roots = config->probes.roots,
         .forget_timeout_ns = FORGET_MS * CG_NS_PER_MS,
         .retry_interval_ns = RETRY_END_MS * CG_NS_PER_MS,
         .clock = gateway->clock,
@@ -484,9 +413,10 @@ static const struct stage {
     {"event", start_envelope, stop_envelope},
     {"spool", start_spool, stop_spool},
     {"cells", start_cells, stop_cells},
-    {"exporters", start_delivery, stop_delivery},
+    {"exporters", cg_running_start_all, cg_running_stop_all},
     {"http", start_http, stop_http},
     {"ingress", start_ingress, stop_ingress},
+    {"probes", start_probes, stop_probes},
     {"registrations", start_enrolment, stop_enrolment},
     {"reloads", cg_reloader_start, cg_reloader_stop},
     {"control", start_control, cg_gateway_stop_control},

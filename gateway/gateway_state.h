@@ -16,6 +16,7 @@
 #include "http/control.h"
 #include "http/public.h"
 #include "ingress/ingress.h"
+#include "probes/probes.h"
 
 enum { CG_PULSE_MAX = CG_INGRESS_TURNS_MAX + 1 };
 
@@ -51,6 +52,7 @@ struct cg_gateway {
     struct cg_gateway_view view;
     struct cg_public *http;
     struct cg_ingress *ingress;
+    struct cg_probes *probes;
     struct cg_enrolment *enrolment;
     struct cg_control *control;
 
@@ -70,7 +72,7 @@ struct cg_gateway {
     struct cg_reloader *reloader; /* NULL: nobody can ask any more */
 };
 
-/* --- gateway.c --- */
+/* --- running.c --- */
 
 /* Starts the worker of an exporter, whose configuration is a part of `owner`. */
 CG_MUST_USE bool cg_running_start(struct cg_gateway *gateway,
@@ -83,7 +85,15 @@ void cg_running_stop(struct cg_running *running);
 void cg_gateway_stop_control(struct cg_gateway *gateway);
 /* Lets the pages see the exporters that run, and no others. */
 void cg_running_publish(struct cg_gateway *gateway);
+/* Those of the configuration, as a stage. */
+CG_MUST_USE bool cg_running_start_all(struct cg_gateway *gateway, struct cg_error *err);
+void cg_running_stop_all(struct cg_gateway *gateway);
 
+/* --- gateway.c --- */
+
+/* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
+CG_MUST_USE bool cg_gateway_state_path(const struct cg_gateway *gateway, const char *name,
+                                       const char *suffix, char *ret_path, struct cg_error *err);
 /* Whether events may be given up that not every exporter has. */
 bool cg_gateway_spool_gives_up(const struct cg_config *config);
 

@@ -312,6 +312,7 @@ void cg_life_told(struct cg_life *life, const struct cg_life_facts *facts,
         }
         break;
     case CG_GATEWAY_RUN_ENDED:
+    case CG_GATEWAY_CORROBORATION:
     case CG_GATEWAY_EVENT_COUNT:
         CG_ASSERT(false);
     }

@@ -30,6 +30,7 @@ enum cg_life_drop {
     CG_DROP_OVERFLOW, /* * given up by a full spool */
     CG_DROP_PEER,
     CG_DROP_POWER_LOSS, /* * numbers skipped after a power cut */
+    CG_DROP_PROBES,     /* readings for which there was no room: none has used a number */
     CG_DROP_QUOTA,      /* * given up by one exporter */
     CG_DROP_SIGNING,    /* * */
     CG_DROP_UNSUPPORTED_VERSION,

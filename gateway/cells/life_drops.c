@@ -15,6 +15,7 @@ static const struct cg_bytes names[CG_DROP_COUNT] = {
     [CG_DROP_OVERFLOW] = CG_BYTES("\"overflow\":"),
     [CG_DROP_PEER] = CG_BYTES("\"peer\":"),
     [CG_DROP_POWER_LOSS] = CG_BYTES("\"power_loss\":"),
+    [CG_DROP_PROBES] = CG_BYTES("\"probes\":"),
     [CG_DROP_QUOTA] = CG_BYTES("\"quota\":"),
     [CG_DROP_SIGNING] = CG_BYTES("\"signing\":"),
     [CG_DROP_UNSUPPORTED_VERSION] = CG_BYTES("\"unsupported_version\":"),

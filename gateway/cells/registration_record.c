@@ -67,6 +67,10 @@ static void put_spec(struct cg_buf *out, const struct cg_cell_spec *spec)
         }
         cg_buf_append_char(out, '}');
     }
+    if (!cg_probe_spec_is_empty(&spec->probes)) {
+        put_key(out, "probes");
+        cg_probe_spec_render(&spec->probes, out);
+    }
 }
 
 static void put_members(struct cg_buf *out, const struct cg_record *record)
@@ -202,6 +206,15 @@ static void take_labels(struct reading *reading, struct cg_cell_spec *spec)
     spec->labels = (struct cg_pairs){.items = labels, .count = count};
 }
 
+static void take_probes(struct reading *reading, struct cg_cell_spec *spec)
+{
+    uint32_t object = cg_json_find(reading->json, reading->object, CG_BYTES("probes"));
+    reading->good =
+        reading->good &&
+        (object == 0 ||
+         cg_probe_spec_read(reading->json, object, &reading->record->texts, &spec->probes, NULL));
+}
+
 static void take_registration(struct reading *reading, struct cg_kept_registration *registration)
 {
     struct cg_cell_spec *spec = &registration->spec;
@@ -218,6 +231,7 @@ static void take_registration(struct reading *reading, struct cg_kept_registrati
                                         .last = take_number(reading, "gid")};
     }
     take_labels(reading, spec);
+    take_probes(reading, spec);
     registration->vmm_pid = take_number(reading, "vmm_pid");
     registration->vmm_start_ticks = take_number(reading, "vmm_start_ticks");
 }

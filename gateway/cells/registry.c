@@ -134,13 +134,23 @@ static struct cg_cell *new_cell(const struct cg_cell_spec *spec, struct cg_bytes
     struct cg_bytes hash_text = cg_bytes_str(spec->spec_signature_hash);
     struct cg_bytes traceparent = cg_bytes_str(spec->traceparent);
     struct cg_bytes base = cg_bytes(spec->vsock_uds_base, strlen(spec->vsock_uds_base) + 1);
-    struct cg_cell *cell = calloc(1, sizeof(*cell) + base.len + cell_id.len + run_id.len +
-                                         cg_json_escaped_len(hash_text) +
-                                         cg_json_escaped_len(traceparent) + labels_json.len);
+    bool probed = !cg_probe_spec_is_empty(&spec->probes);
+    size_t probe_texts = probed ? cg_probe_spec_bytes(&spec->probes) : 0;
+    struct cg_cell *cell =
+        calloc(1, sizeof(*cell) + (probed ? sizeof(struct cg_probe_spec) : 0) + probe_texts +
+                      base.len + cell_id.len + run_id.len + cg_json_escaped_len(hash_text) +
+                      cg_json_escaped_len(traceparent) + labels_json.len);
     if (cell == NULL) {
         return NULL;
     }
     char *at = (char *)(cell + 1);
+    if (probed) {
+        struct cg_probe_spec *probes = (struct cg_probe_spec *)(void *)at;
+        at += sizeof(*probes);
+        *probes = cg_probe_spec_place(&spec->probes, at);
+        at += probe_texts;
+        cell->probes = probes;
+    }
     cell->vsock_uds_base = place(&at, base).data;
     cell->identity = (struct cg_run_identity){
         .cell_id = place(&at, cell_id),
@@ -231,6 +241,12 @@ static struct cg_cell *find_path(const struct cg_registry *registry, const char 
     return cell;
 }
 
+static bool same_probes(const struct cg_cell *a, const struct cg_cell *b)
+{
+    return a->probes == NULL || b->probes == NULL ? a->probes == b->probes
+                                                  : cg_probe_spec_equal(a->probes, b->probes);
+}
+
 /* The first member in which two registrations of one cell differ; NULL if they are the same. */
 static const char *difference(const struct cg_cell *a, const struct cg_cell *b)
 {
@@ -248,6 +264,7 @@ static const char *difference(const struct cg_cell *a, const struct cg_cell *b)
         {"mode", a->socket_mode == b->socket_mode},
         {"owner", a->socket_uid == b->socket_uid && a->socket_gid == b->socket_gid},
         {"vmm_pid", a->vmm_pid == b->vmm_pid},
+        {"probes", same_probes(a, b)},
     };
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         if (!members[i].same) {

@@ -10,6 +10,7 @@
 
 #include "cellgate/error.h"
 #include "cellgate/option.h"
+#include "cells/probe_spec.h"
 #include "event/stamp.h"
 #include "spool/spool.h"
 
@@ -27,6 +28,7 @@ struct cg_cell_spec {
     uint64_t keepalive_window_ns; /* 0: the gateway's default */
     uint64_t socket_mode;         /* 0: 0600 */
     struct cg_range owner;        /* first: uid, last: gid; absent: the gateway's own */
+    struct cg_probe_spec probes;
 };
 
 enum cg_cell_state {
@@ -44,6 +46,7 @@ struct cg_cell {
     struct cg_run_identity identity;
     struct cg_spool_run *run;
     const char *vsock_uds_base;
+    const struct cg_probe_spec *probes; /* as the registration says; NULL: nothing */
     mode_t socket_mode;
     uid_t socket_uid; /* (uid_t)-1: leave */
     gid_t socket_gid;
@@ -70,8 +73,9 @@ struct cg_cell {
     _Atomic uint64_t connections_refused;
 
     /* What others hang on it. */
-    struct cg_channel *channel;     /* ingress's, under its lock; NULL: it does not listen */
-    struct cg_vmm_watch *vmm_watch; /* the enrolment's: the process whose end ends the run */
+    struct cg_channel *channel;         /* ingress's, under its lock; NULL: it does not listen */
+    struct cg_vmm_watch *vmm_watch;     /* the enrolment's: the process whose end ends the run */
+    struct cg_probe_watch *probe_watch; /* the probes', under their lock; NULL: it has none */
 
     /* The registry's, under its lock. */
     struct cg_cell *next; /* in the order of registration */

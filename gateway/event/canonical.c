@@ -2,6 +2,12 @@
 
 #include "event/json_write.h"
 
+#include <math.h>
+#include <stdlib.h>
+
+/* What of a number is read that is no integer anyway. */
+enum { CUT_NUMBER_BYTES_MAX = 64 };
+
 static const struct attribute_rule {
     struct cg_bytes name;
     bool required;
@@ -29,6 +35,7 @@ struct renderer {
     struct cg_canonical *canonical;
     const struct cg_json *json;
     struct cg_buf *out;
+    uint64_t *cut; /* counts numbers made integers; NULL: they are refused */
     uint32_t depth;
     struct frame frames[CG_JSON_LEVELS_MAX];
 };
@@ -132,6 +139,34 @@ static bool append_number(const struct cg_json *json, uint32_t node, struct cg_b
     return true;
 }
 
+/* The integer nearest to 0 on the way there, or the end of the range that the number is beyond. */
+static bool append_cut_number(const struct cg_json *json, uint32_t node, struct cg_buf *out,
+                              uint64_t *cut)
+{
+    uint64_t positive = 0;
+    int64_t negative = 0;
+    if (cg_json_u64(json, node, &positive) || cg_json_i64(json, node, &negative)) {
+        return cg_buf_append(out, cg_json_raw(json, node));
+    }
+    (*cut)++;
+    char text[CUT_NUMBER_BYTES_MAX];
+    struct cg_bytes raw = cg_json_raw(json, node);
+    size_t len = raw.len < sizeof(text) ? raw.len : sizeof(text) - 1;
+    memcpy(text, raw.data, len);
+    text[len] = '\0';
+    long double value = truncl(strtold(text, NULL));
+    if (value >= 18446744073709551615.0L) {
+        return cg_buf_append_u64(out, UINT64_MAX);
+    }
+    if (value <= -9223372036854775808.0L) {
+        return cg_buf_append_str(out, "-9223372036854775808");
+    }
+    if (value < 0) {
+        cg_buf_append_char(out, '-');
+    }
+    return cg_buf_append_u64(out, (uint64_t)(value < 0 ? -value : value));
+}
+
 static bool enter(struct renderer *renderer, uint32_t node, struct cg_error *err)
 {
     const struct cg_json_node *container = &renderer->json->nodes[node];
@@ -170,7 +205,9 @@ static bool render_value(struct renderer *renderer, uint32_t node, struct cg_err
         (void)cg_buf_append(renderer->out, cg_json_raw(renderer->json, node));
         return true;
     case CG_JSON_NUMBER:
-        return append_number(renderer->json, node, renderer->out, err);
+        return renderer->cut == NULL
+                   ? append_number(renderer->json, node, renderer->out, err)
+                   : append_cut_number(renderer->json, node, renderer->out, renderer->cut);
     case CG_JSON_STRING:
         append_string(renderer->json, node, renderer->out);
         return true;
@@ -229,6 +266,7 @@ bool cg_canonical_render(struct cg_canonical *canonical, const struct cg_json *j
     renderer.canonical = canonical;
     renderer.json = json;
     renderer.out = out;
+    renderer.cut = NULL;
     renderer.depth = 0;
     canonical->order.count = 0;
     for (size_t i = 0; i < CG_ATTRIBUTE_COUNT; i++) {
@@ -246,4 +284,19 @@ bool cg_canonical_render(struct cg_canonical *canonical, const struct cg_json *j
         return cg_error_set(err, "no memory, or more bytes than an event may have");
     }
     return true;
+}
+
+bool cg_canonical_render_cut(struct cg_canonical *canonical, const struct cg_json *json,
+                             uint32_t node, uint64_t *cut, struct cg_buf *out)
+{
+    struct renderer renderer;
+    renderer.canonical = canonical;
+    renderer.json = json;
+    renderer.out = out;
+    renderer.cut = cut;
+    renderer.depth = 0;
+    canonical->order.count = 0;
+    bool good = render_tree(&renderer, node, NULL);
+    canonical->order.count = 0;
+    return good && !out->failed;
 }

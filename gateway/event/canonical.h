@@ -56,6 +56,14 @@ CG_MUST_USE bool cg_canonical_render(struct cg_canonical *canonical, const struc
                                      const struct cg_attributes *attributes, struct cg_buf *out,
                                      struct cg_error *err);
 
+/*
+ * Appends any value in canonical form, and makes an integer of each number that is none: cut toward
+ * 0, and beyond -2^63 to 2^64-1 the nearer end; *cut counts them. False: no memory, or more bytes
+ * than `out` may have.
+ */
+CG_MUST_USE bool cg_canonical_render_cut(struct cg_canonical *canonical, const struct cg_json *json,
+                                         uint32_t node, uint64_t *cut, struct cg_buf *out);
+
 /* Appends a string of the text in canonical form, without quotes. Returns !out->failed. */
 bool cg_canonical_append_text(const struct cg_json *json, uint32_t node, struct cg_buf *out);
 

@@ -58,8 +58,8 @@ CG_MUST_USE size_t cg_envelope_guest(const struct cg_envelope *envelope, struct 
 /*
  * The gateway's own events; docs/contract.md section 4 lists when each is made and its members.
  * Types are the prefix of guest types and the name (`…v1.guest.agent_silenced`; the dot of
- * `telemetry.dropped` stays, which no guest's type has). run_ended is not about the guest: a
- * `guest.` at the end of the prefix is left out for it (`…v1.run_ended`).
+ * `telemetry.dropped` stays, which no guest's type has). run_ended and corroboration are not about
+ * the guest alone: a `guest.` at the end of the prefix is left out for them (`…v1.run_ended`).
  */
 enum cg_gateway_event {
     CG_GATEWAY_AGENT_SILENCED,
@@ -70,6 +70,7 @@ enum cg_gateway_event {
     CG_GATEWAY_PAUSED,
     CG_GATEWAY_UNPAUSED,
     CG_GATEWAY_RUN_ENDED,
+    CG_GATEWAY_CORROBORATION,
     CG_GATEWAY_EVENT_COUNT
 };
 
@@ -91,5 +92,27 @@ CG_MUST_USE size_t cg_envelope_gateway(const struct cg_envelope *envelope, struc
                                        enum cg_event_severity severity,
                                        const char uuid[CG_UUID_TEXT_LEN], char *out,
                                        struct cg_event_meta *ret_meta);
+
+/* What a host probe read: two canonical JSON objects, and its name among sources ("host.cgroup").
+ */
+struct cg_probe_content {
+    struct cg_bytes source;
+    struct cg_bytes inputs, output;
+};
+
+/* What there always is of an event for inputs and output together, whatever run and gateway are
+ * called: a probe that keeps to it makes events that fit. */
+enum { CG_PROBE_CONTENT_BYTES_MAX = 49152 };
+
+/*
+ * As cg_envelope_guest, for a reading: the source is `cellos-host-telemetry/probes`, the data flat,
+ * the type the prefix of guest types without `v1.guest.`, and `host.v1.<probe>`. Returns 0 too if
+ * the event would exceed CG_EVENT_BYTES_MAX.
+ */
+CG_MUST_USE size_t cg_envelope_probe(const struct cg_envelope *envelope, struct cg_signer *signer,
+                                     const struct cg_stamp *stamp,
+                                     const struct cg_probe_content *content,
+                                     const char uuid[CG_UUID_TEXT_LEN], char *out,
+                                     struct cg_event_meta *ret_meta);
 
 #endif

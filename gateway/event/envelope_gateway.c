@@ -14,16 +14,22 @@ static const struct cg_bytes names[CG_GATEWAY_EVENT_COUNT] = {
     [CG_GATEWAY_PAUSED] = CG_BYTES("paused"),
     [CG_GATEWAY_UNPAUSED] = CG_BYTES("unpaused"),
     [CG_GATEWAY_RUN_ENDED] = CG_BYTES("run_ended"),
+    [CG_GATEWAY_CORROBORATION] = CG_BYTES("corroboration"),
 };
 
-/* The end of a run is not about the guest: its type stands one level above the guest's. */
+/* These are not about the guest alone: their types stand one level above the guest's. */
+static bool is_above_guest(enum cg_gateway_event type)
+{
+    return type == CG_GATEWAY_RUN_ENDED || type == CG_GATEWAY_CORROBORATION;
+}
+
 static const struct cg_bytes guest_level = CG_BYTES("guest.");
 
 static char *write_type(struct cg_rendering *rendering, char *at, enum cg_gateway_event type)
 {
     size_t prefix_len = rendering->envelope->type_prefix_len;
     const char *from = at - prefix_len;
-    if (type == CG_GATEWAY_RUN_ENDED && prefix_len >= guest_level.len &&
+    if (is_above_guest(type) && prefix_len >= guest_level.len &&
         memcmp(at - guest_level.len, guest_level.data, guest_level.len) == 0) {
         at -= guest_level.len;
     }

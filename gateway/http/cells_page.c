@@ -257,6 +257,18 @@ static void add_acknowledged(const struct cg_gateway_view *view, const struct cg
     cg_buf_append_char(out, ']');
 }
 
+static void add_probes(const struct cg_gateway_view *view, const struct cg_cell *cell,
+                       struct cg_buf *out)
+{
+    struct cg_probes *probes = atomic_load(&view->probes);
+    cg_buf_append_str(out, ",\"probes\":");
+    if (probes == NULL) {
+        cg_buf_append_str(out, "[]");
+    } else {
+        cg_probes_describe(probes, cell, out);
+    }
+}
+
 void cg_cells_page_one(const struct cg_gateway_view *view, const char *cell_id,
                        struct cg_http_answer *answer)
 {
@@ -268,6 +280,7 @@ void cg_cells_page_one(const struct cg_gateway_view *view, const char *cell_id,
     answer->content_type = "application/json";
     add_cell(&answer->body, cell, cg_clock_monotonic(view->clock));
     add_acknowledged(view, cell, &answer->body);
+    add_probes(view, cell, &answer->body);
     cg_buf_append_str(&answer->body, "}\n");
     cg_cell_unref(cell);
 }

@@ -21,12 +21,13 @@ struct cg_enrolment_config {
     struct cg_registry *registry;
     struct cg_ingress *ingress;
     struct cg_registrations *registrations;
-    struct cg_strings roots;    /* ingress.roots; none: every PUT is forbidden */
-    struct cg_range owner_uids; /* ingress.owners.uids; absent: no owner may be asked for */
-    struct cg_range owner_gids; /* ingress.owners.gids; likewise */
-    uint64_t forget_timeout_ns; /* reading at the end of a run: 2 s */
-    uint64_t retry_interval_ns; /* ending the run of a process that ended, if it failed, and
-                                   writing registrations that could not be written: 1 s */
+    struct cg_strings roots;       /* ingress.roots; none: every PUT is forbidden */
+    struct cg_range owner_uids;    /* ingress.owners.uids; absent: no owner may be asked for */
+    struct cg_range owner_gids;    /* ingress.owners.gids; likewise */
+    struct cg_strings probe_roots; /* probes.roots, beneath which a PUT's probes may look */
+    uint64_t forget_timeout_ns;    /* reading at the end of a run: 2 s */
+    uint64_t retry_interval_ns;    /* ending the run of a process that ended, if it failed, and
+                                      writing registrations that could not be written: 1 s */
     const struct cg_clock *clock;
 };
 

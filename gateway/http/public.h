@@ -15,6 +15,7 @@
 #include "http/reloads.h"
 #include "http/server.h"
 #include "ingress/ingress.h"
+#include "probes/probes.h"
 #include "spool/spool.h"
 
 #include <pthread.h>
@@ -29,6 +30,7 @@ struct cg_gateway_view {
     _Atomic int phase; /* enum cg_phase */
     uint64_t started_realtime_ns;
     struct cg_ingress *_Atomic ingress; /* NULL until it is started */
+    struct cg_probes *_Atomic probes;   /* likewise */
     struct cg_registry *registry;
     struct cg_registrations *registrations; /* NULL: none */
     struct cg_spool *spool;

@@ -193,12 +193,13 @@ static bool read_vmm_pid(struct reading *reading, const char *member, uint32_t n
     return read_u64(reading, member, node, 1, PID_MAX, &reading->registration->request.vmm_pid);
 }
 
-/* The member is the contract's; there is no probe yet that could be asked for. */
 static bool read_probes(struct reading *reading, const char *member, uint32_t node)
 {
-    return read_object(reading, member, node) &&
-           (reading->json.nodes[node].count == 0 ||
-            refuse_member(reading, member, "must be empty: this gateway has no host probes"));
+    struct cg_registration_body *registration = reading->registration;
+    struct cg_error err = {0};
+    return cg_probe_spec_read(&reading->json, node, &registration->texts,
+                              &registration->request.spec.probes, &err) ||
+           refuse_member(reading, member, err.text);
 }
 
 static const struct member {

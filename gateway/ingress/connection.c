@@ -71,14 +71,28 @@ struct cg_channel *cg_channel_new(struct cg_cell *cell, struct cg_reader *reader
     cg_list_init(&channel->in_leaving);
     cg_list_init(&channel->connections);
     cg_list_init(&channel->in_paused);
+    cg_list_init(&channel->observed);
+    cg_list_init(&channel->readings);
     cg_rate_bucket_init(&channel->bucket);
     cg_life_restore(&channel->life, cell->silence_recovered, cell->registered_ns);
     return channel;
 }
 
+static void free_readings(struct cg_list *readings)
+{
+    while (!cg_list_is_empty(readings)) {
+        struct cg_reading *reading = CG_LIST_ENTRY(readings->next, struct cg_reading, in_channel);
+        cg_list_remove(&reading->in_channel);
+        cg_reading_free(reading);
+    }
+}
+
 void cg_channel_free(struct cg_channel *channel)
 {
     CG_ASSERT(channel->connections_count == 0 && channel->draining == 0);
+    free_readings(&channel->observed);
+    free_readings(&channel->readings);
+    cg_witness_free(channel->witness);
     cg_life_fini(&channel->life);
     cg_listening_close(&channel->listening);
     cg_cell_unref(channel->cell);

@@ -16,6 +16,7 @@
 #include "cellgate/log.h"
 #include "cellgate/metrics.h"
 #include "cells/life.h"
+#include "cells/reading.h"
 #include "cells/registry.h"
 #include "ingress/decode.h"
 #include "ingress/listening.h"
@@ -74,6 +75,9 @@ struct cg_channel {
     uint32_t refused[CG_CONNECT_REFUSAL_COUNT];
     struct cg_farewell *farewell; /* leaving.c: somebody waits for the end of the run */
     _Atomic bool forgotten;       /* the run is over, and the channel the reader's own */
+    struct cg_list observed;      /* readings of the probes, the oldest first */
+    uint16_t readings_count;      /* in `observed` and `readings` */
+    uint32_t readings_refused;    /* there were too many already */
 
     /* The reader's. */
     struct cg_life life;
@@ -85,10 +89,13 @@ struct cg_channel {
     uint64_t pause_ends_ns;
     enum cg_life_pause pause;
     struct cg_rate_bucket bucket;
+    struct cg_list readings;    /* taken up, and to be told */
+    struct cg_witness *witness; /* NULL: the cell has no probes */
     uint32_t connections_count; /* in `connections` */
     uint32_t partial_bytes;
     uint32_t draining;
-    bool end_told; /* run_ended is staged */
+    bool corroborated; /* for the last time */
+    bool end_told;     /* run_ended is staged */
 };
 
 enum cg_connection_state {

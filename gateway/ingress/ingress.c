@@ -61,6 +61,7 @@ bool cg_ingress_start(const struct cg_ingress_config *config, const struct cg_en
     ingress->shared.pause_log_limit = ingress->shared.log_limit;
     cg_overflow_init(&ingress->shared.overflow);
     (void)pthread_mutex_init(&ingress->lock, NULL);
+    (void)pthread_rwlock_init(&ingress->watcher_lock, NULL);
     cg_listening_sweep(config->registrations, config->roots, config->files, config->handover);
     bool started = true;
     for (unsigned i = 0; started && i < config->threads; i++) {
@@ -135,6 +136,47 @@ void cg_ingress_remove_socket(struct cg_ingress *ingress, const struct cg_cell *
     cg_registrations_unmade(ingress->config.registrations, path);
 }
 
+/* --- who watches --- */
+
+void cg_ingress_watch(struct cg_ingress *ingress, const struct cg_ingress_watcher *watcher)
+{
+    (void)pthread_rwlock_wrlock(&ingress->watcher_lock);
+    ingress->watcher = watcher;
+    (void)pthread_rwlock_unlock(&ingress->watcher_lock);
+}
+
+static void say_joined(struct cg_ingress *ingress, struct cg_cell *cell)
+{
+    (void)pthread_rwlock_rdlock(&ingress->watcher_lock);
+    if (ingress->watcher != NULL) {
+        ingress->watcher->joined(ingress->watcher->context, cell);
+    }
+    (void)pthread_rwlock_unlock(&ingress->watcher_lock);
+}
+
+static void say_leaving(struct cg_ingress *ingress, struct cg_cell *cell)
+{
+    (void)pthread_rwlock_rdlock(&ingress->watcher_lock);
+    if (ingress->watcher != NULL) {
+        ingress->watcher->leaving(ingress->watcher->context, cell);
+    }
+    (void)pthread_rwlock_unlock(&ingress->watcher_lock);
+}
+
+void cg_ingress_observe(struct cg_ingress *ingress, struct cg_cell *cell,
+                        struct cg_reading *reading)
+{
+    (void)pthread_mutex_lock(&ingress->lock);
+    struct cg_channel *channel = ingress->ending ? NULL : cell->channel;
+    if (channel != NULL) {
+        cg_reader_observe(channel->reader, channel, cg_steal_ptr(reading));
+    }
+    (void)pthread_mutex_unlock(&ingress->lock);
+    cg_reading_free(reading);
+}
+
+/* --- cells come and go --- */
+
 enum cg_listening_outcome cg_ingress_bind(struct cg_ingress *ingress, const struct cg_cell *cell,
                                           const struct cg_kept_registration *registration,
                                           struct cg_listening *ret_listening, struct cg_error *err)
@@ -187,6 +229,7 @@ bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
     if (left != NULL) {
         cg_ingress_resume_connections(ingress, channel, left);
     }
+    say_joined(ingress, cell);
     return true;
 }
 
@@ -211,6 +254,7 @@ bool cg_ingress_listen(struct cg_ingress *ingress, struct cg_cell *cell, struct 
 bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *cell, uint64_t deadline_ns,
                        struct cg_run_totals *ret_totals, struct cg_error *err)
 {
+    say_leaving(ingress, cell);
     struct cg_channel *channel = take_channel(ingress, cell);
     if (channel == NULL) {
         return cg_error_set(err, "the gateway is stopping");
@@ -323,6 +367,7 @@ void cg_ingress_stop(struct cg_ingress *ingress)
         cg_channel_end_log(channel);
         cg_channel_free(channel);
     }
+    (void)pthread_rwlock_destroy(&ingress->watcher_lock);
     (void)pthread_mutex_destroy(&ingress->lock);
     free(ingress);
 }

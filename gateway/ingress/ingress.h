@@ -10,6 +10,8 @@
 #define CELLGATE_INGRESS_H
 
 #include "cellgate/buf.h"
+#include "cells/corroboration.h"
+#include "cells/reading.h"
 #include "cells/registrations.h"
 #include "cells/registry.h"
 #include "event/envelope.h"
@@ -38,9 +40,11 @@ struct cg_ingress_config {
     uint64_t partial_bytes_max; /* for all partly read frames together; each thread has its share */
     uint64_t drain_timeout_ns;  /* closing a connection from our side: shutdown, read, close */
     uint64_t boot_grace_ns;     /* added to a cell's window until its first frame */
-    bool keepalive_once;        /* one silence a run is reported, not one per connection state */
-    struct cg_strings roots;    /* directories a socket may lie beneath; none: anywhere */
-    bool spool_gives_up;        /* events undelivered, in want of room: somebody must tell of it */
+    bool corroborate;           /* cells that have probes */
+    struct cg_corroboration_rules corroboration;
+    bool keepalive_once;     /* one silence a run is reported, not one per connection state */
+    struct cg_strings roots; /* directories a socket may lie beneath; none: anywhere */
+    bool spool_gives_up;     /* events undelivered, in want of room: somebody must tell of it */
     struct cg_socket_files files; /* who makes and removes the sockets' files */
     struct cg_range peer_uids; /* who may connect (SO_PEERCRED): ingress.peer_uids; absent: all */
     /* Remembers the sockets made, so that a start after a crash removes them. */
@@ -123,6 +127,23 @@ CG_MUST_USE bool cg_ingress_forget(struct cg_ingress *ingress, struct cg_cell *c
                                    uint64_t deadline_ns, struct cg_run_totals *ret_totals,
                                    struct cg_error *err);
 
+/* Who is told when cells come and go: the host's probes. Called on the thread that enrols or
+ * forgets. */
+struct cg_ingress_watcher {
+    void *context;
+    /* It listens from here on. */
+    void (*joined)(void *context, struct cg_cell *cell);
+    /* Its run is about to end: what else is to be observed of it comes before this returns. */
+    void (*leaving)(void *context, struct cg_cell *cell);
+};
+/* Borrowed until it is replaced; NULL: nobody, and no call to the last one is under way or comes.
+ */
+void cg_ingress_watch(struct cg_ingress *ingress, const struct cg_ingress_watcher *watcher);
+
+/* Any thread: a probe has read something of the cell, which becomes an event of its run, or is
+ * dropped if the cell does not listen (any more). Takes the reading. */
+void cg_ingress_observe(struct cg_ingress *ingress, struct cg_cell *cell,
+                        struct cg_reading *reading);
 /* --- handing over; docs/contract.md section 1 --- */
 
 /* The cells that were to be listened for are there: what else was handed over is removed. */

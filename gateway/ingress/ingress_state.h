@@ -25,6 +25,9 @@ struct cg_ingress {
     struct cg_acceptor *acceptor;
     struct cg_resumed resumed; /* at the start */
 
+    pthread_rwlock_t watcher_lock; /* held for reading while the watcher is called */
+    const struct cg_ingress_watcher *watcher;
+
     pthread_mutex_t lock; /* covers the two below, and each cell's `channel` */
     bool ending;
     struct cg_channel *channels; /* the newest first */

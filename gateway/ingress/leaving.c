@@ -178,7 +178,8 @@ static bool tend(struct cg_reader *reader, struct cg_channel *channel)
         return false;
     }
     if (!channel->end_told) {
-        if (!cg_reader_tell(reader, channel, true) || !tell_end(reader, channel)) {
+        if (!cg_reader_tell(reader, channel, true) ||
+            !cg_reader_corroborate(reader, channel, true) || !tell_end(reader, channel)) {
             return false;
         }
         channel->end_told = true;

@@ -89,6 +89,9 @@ static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_channel
     } else {
         cg_spool_writer_end(pipeline->writer, len, &meta, channel->cell->run);
     }
+    if (channel->witness != NULL) {
+        cg_witness_declare(channel->witness, declaration.probe_source);
+    }
     taken->frames++;
     taken->bytes += CG_FRAME_PREFIX_BYTES + body.len;
     return CG_REFUSAL_NONE;
@@ -160,6 +163,45 @@ void cg_pipeline_take(struct cg_pipeline *pipeline, struct cg_connection *connec
     }
 }
 
+/* The stamp of an event that no frame brought, with the run's next sequence number. */
+static struct cg_stamp stamp_next(struct cg_cell *cell, uint64_t realtime_ns, uint32_t connection)
+{
+    const struct cg_stamp stamp = {
+        .run = &cell->identity,
+        .sequence = atomic_load_explicit(&cell->sequence, memory_order_relaxed) + 1,
+        .received_ns = realtime_ns,
+        .connection = connection,
+    };
+    atomic_store_explicit(&cell->sequence, stamp.sequence, memory_order_relaxed);
+    return stamp;
+}
+
+enum cg_told cg_pipeline_observe(struct cg_pipeline *pipeline, struct cg_channel *channel,
+                                 const struct cg_reading *reading)
+{
+    char *room = find_room(pipeline);
+    if (room == NULL) {
+        return CG_TOLD_BLOCKED;
+    }
+    const struct cg_stamp stamp = stamp_next(channel->cell, reading->read_ns, 0);
+    const struct cg_probe_content content = {
+        .source = cg_bytes_str(cg_probe_source(reading->probe)),
+        .inputs = reading->inputs,
+        .output = reading->output,
+    };
+    char uuid[CG_UUID_TEXT_LEN];
+    cg_uuid_next(&pipeline->uuids, reading->read_ns, uuid);
+    struct cg_event_meta meta;
+    size_t len = cg_envelope_probe(pipeline->envelope, pipeline->signer, &stamp, &content, uuid,
+                                   room, &meta);
+    if (len == 0) {
+        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp.sequence);
+        return CG_TOLD_UNSIGNED;
+    }
+    cg_spool_writer_end(pipeline->writer, len, &meta, channel->cell->run);
+    return CG_TOLD_STAGED;
+}
+
 enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *channel,
                               const struct cg_life_event *event, uint64_t realtime_ns)
 {
@@ -168,13 +210,7 @@ enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *c
         return CG_TOLD_BLOCKED;
     }
     struct cg_cell *cell = channel->cell;
-    const struct cg_stamp stamp = {
-        .run = &cell->identity,
-        .sequence = atomic_load_explicit(&cell->sequence, memory_order_relaxed) + 1,
-        .received_ns = realtime_ns,
-        .connection = event->connection,
-    };
-    atomic_store_explicit(&cell->sequence, stamp.sequence, memory_order_relaxed);
+    const struct cg_stamp stamp = stamp_next(cell, realtime_ns, event->connection);
     char uuid[CG_UUID_TEXT_LEN];
     cg_uuid_next(&pipeline->uuids, realtime_ns, uuid);
     struct cg_event_meta meta;

@@ -58,6 +58,11 @@ enum cg_told {
 CG_MUST_USE enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *channel,
                                           const struct cg_life_event *event, uint64_t realtime_ns);
 
+/* The same for a reading of a probe, whose moment is its own. */
+CG_MUST_USE enum cg_told cg_pipeline_observe(struct cg_pipeline *pipeline,
+                                             struct cg_channel *channel,
+                                             const struct cg_reading *reading);
+
 /* Publishes what is staged, if anything is. */
 CG_MUST_USE enum cg_append cg_pipeline_commit(struct cg_pipeline *pipeline);
 /* Signs with another one from the next event on; it becomes the pipeline's, the old one is wiped.

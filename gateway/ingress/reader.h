@@ -32,6 +32,11 @@ void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel);
 void cg_reader_note_refused(struct cg_reader *reader, struct cg_channel *channel,
                             enum cg_connect_refusal refusal);
 
+/* Any thread: a probe has read something of the cell. The reading is the reader's from here on; if
+ * too many wait already, it is dropped, and telemetry.dropped tells of it. */
+void cg_reader_observe(struct cg_reader *reader, struct cg_channel *channel,
+                       struct cg_reading *reading);
+
 /*
  * Any thread but the reader's: the run is over. The acceptor gives nothing more for this channel.
  * Reads what its connections hold now, until `deadline_ns` at most, closes them (`deregistered`),

@@ -2,9 +2,9 @@
  * reader_state.h - a reader from the inside: for the files that make it up, and nobody else.
  *
  * reader.c reads and turns, closing.c ends connections, pausing.c leaves cells alone for a while,
- * telling.c makes events of what cells go through, leaving.c ends runs, changing.c takes up what a
- * reload has changed, resting.c leaves everything to another process.
- * All on the reader's thread.
+ * telling.c makes events of what cells go through, observing.c of what probes read of them,
+ * leaving.c ends runs, changing.c takes up what a reload has changed, resting.c leaves everything
+ * to another process. All on the reader's thread.
  */
 #ifndef CELLGATE_READER_STATE_H
 #define CELLGATE_READER_STATE_H
@@ -106,6 +106,10 @@ void cg_reader_bury(struct cg_reader *reader);
 
 /* --- telling.c --- */
 
+/* Any thread, under the inbox's lock: the reader looks at the channel. */
+void cg_reader_note(struct cg_reader *reader, struct cg_channel *channel);
+/* Stages reader->event; after a commit if it takes one. */
+enum cg_told cg_reader_tell_event(struct cg_reader *reader, struct cg_channel *channel);
 /* Takes up what other threads noted; moves new connections to `ret_connections`, and to
  * `ret_forgotten` the channels whose run is over (in_leaving). */
 void cg_reader_take_notes(struct cg_reader *reader, struct cg_list *ret_connections,
@@ -128,6 +132,16 @@ void cg_reader_tell_stream(struct cg_reader *reader, const struct cg_connection 
 void cg_reader_look_for_losses(struct cg_reader *reader);
 void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *channel,
                                uint64_t count);
+
+/* --- observing.c --- */
+
+/* Under the inbox's lock: takes up the readings that came for the channel. */
+void cg_reader_take_readings(struct cg_channel *channel);
+/* Tells the readings that were taken up. False: the spool has no room for one. */
+bool cg_reader_tell_readings(struct cg_reader *reader, struct cg_channel *channel);
+/* Tells what the guest declared beside what the host saw; nothing for a cell without probes.
+ * `over`: for the last time. False: the spool has no room. */
+bool cg_reader_corroborate(struct cg_reader *reader, struct cg_channel *channel, bool over);
 
 /* --- leaving.c --- */
 

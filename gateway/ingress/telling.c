@@ -3,7 +3,7 @@
 
 enum { LOOK_MS = 500 }; /* between looks for losses, where there may be any while nobody speaks */
 
-static void note(struct cg_reader *reader, struct cg_channel *channel)
+void cg_reader_note(struct cg_reader *reader, struct cg_channel *channel)
 {
     bool first = cg_list_is_empty(&reader->notes);
     if (!cg_list_is_linked(&channel->in_notes)) {
@@ -21,7 +21,7 @@ void cg_reader_adopt(struct cg_reader *reader, struct cg_channel *channel)
                           cell->registered_ns + atomic_load(&reader->shared->boot_grace_ns),
                           memory_order_relaxed);
     (void)pthread_mutex_lock(&reader->inbox_lock);
-    note(reader, channel);
+    cg_reader_note(reader, channel);
     (void)pthread_mutex_unlock(&reader->inbox_lock);
 }
 
@@ -31,7 +31,7 @@ void cg_reader_note_refused(struct cg_reader *reader, struct cg_channel *channel
     CG_ASSERT(refusal < CG_CONNECT_REFUSAL_COUNT);
     (void)pthread_mutex_lock(&reader->inbox_lock);
     channel->refused[refusal]++;
-    note(reader, channel);
+    cg_reader_note(reader, channel);
     (void)pthread_mutex_unlock(&reader->inbox_lock);
 }
 
@@ -83,6 +83,7 @@ static void take_note(struct cg_reader *reader, struct cg_channel *channel)
             channel->refused[i] = 0;
         }
     }
+    cg_reader_take_readings(channel);
     cg_reader_know(reader, channel);
     take_losses(reader, channel); /* what an earlier process could not tell any more */
     cg_reader_schedule(reader, channel);
@@ -128,7 +129,9 @@ void cg_reader_schedule(struct cg_reader *reader, struct cg_channel *channel)
         return; /* its end has been told */
     }
     const struct cg_life_facts facts = facts_of(reader, channel, false);
-    cg_timers_set(&reader->timers, &channel->timer, cg_life_due_ns(&channel->life, &facts));
+    bool observed = !cg_list_is_empty(&channel->readings);
+    cg_timers_set(&reader->timers, &channel->timer,
+                  observed ? 0 : cg_life_due_ns(&channel->life, &facts));
 }
 
 void cg_reader_report_unsigned(struct cg_reader *reader, struct cg_channel *channel, uint64_t count)
@@ -160,8 +163,7 @@ static void count_told(const struct cg_life *life, const struct cg_life_event *e
     }
 }
 
-/* One event; after a commit if it takes one. */
-static enum cg_told tell_one(struct cg_reader *reader, struct cg_channel *channel)
+enum cg_told cg_reader_tell_event(struct cg_reader *reader, struct cg_channel *channel)
 {
     uint64_t realtime_ns = cg_clock_realtime(reader->config->clock);
     enum cg_told told;
@@ -173,9 +175,14 @@ static enum cg_told tell_one(struct cg_reader *reader, struct cg_channel *channe
 
 bool cg_reader_tell(struct cg_reader *reader, struct cg_channel *channel, bool flush)
 {
+    if (!cg_reader_tell_readings(reader, channel)) {
+        reader->untold = true;
+        cg_reader_schedule(reader, channel);
+        return false;
+    }
     const struct cg_life_facts facts = facts_of(reader, channel, flush);
     while (cg_life_next(&channel->life, &facts, &reader->event)) {
-        enum cg_told told = tell_one(reader, channel);
+        enum cg_told told = cg_reader_tell_event(reader, channel);
         if (told == CG_TOLD_BLOCKED) {
             reader->untold = true;
             cg_reader_schedule(reader, channel);

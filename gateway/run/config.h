@@ -63,6 +63,8 @@ struct cg_config {
         bool once;
     } keepalive;
 
+    struct cg_probe_policy probes;
+
     struct {
         struct cg_strings listen;
         struct cg_strings hosts;

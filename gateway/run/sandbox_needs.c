@@ -1,12 +1,25 @@
 #include "run/sandbox_needs.h"
 
 #include "run/config_paths.h"
+#include "run/privileges.h"
+#include "run/seccomp.h"
 
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static bool wants_nftables(const struct cg_config *config)
+{
+    return config->probes.enabled[CG_PROBE_NFTABLES];
+}
+
+static bool wants_namespaces(const struct cg_config *config)
+{
+    return config->probes.netns;
+}
 
 /*
  * What is needed beside the paths of the configuration. `wanted` NULL: always. A host probe that
@@ -42,6 +55,10 @@ static const struct need {
     {"/dev/full", CG_LANDLOCK_DEVICE, 0, 0, NULL},
     {"/dev/random", CG_LANDLOCK_READ, 0, 0, NULL},
     {"/dev/urandom", CG_LANDLOCK_READ, 0, 0, NULL},
+    /* The kernel says rulesets to administrators of the network only, and setns needs more. */
+    {NULL, CG_LANDLOCK_READ, CG_CAPABILITY(CAP_NET_ADMIN), 0, wants_nftables},
+    {NULL, CG_LANDLOCK_READ, CG_CAPABILITY(CAP_SYS_ADMIN), CG_SECCOMP_NETWORK_NAMESPACES,
+     wants_namespaces},
 };
 
 enum { NEEDS = sizeof(needs) / sizeof(needs[0]) };
@@ -139,6 +156,20 @@ static void allow_cells(struct rules *rules, const struct cg_sections *cells)
     }
 }
 
+/* Likewise where their probes look: what is there may not be there yet. */
+static void allow_probes(struct rules *rules, const struct cg_sections *cells)
+{
+    const struct cg_cell_spec *specs = cells->items;
+    for (size_t i = 0; i < cells->count; i++) {
+        for (unsigned text = 0; text < CG_PROBE_TEXT_COUNT; text++) {
+            const char *path = specs[i].probes.text[text];
+            if (path != NULL && path[0] == '/') {
+                allow_directory_of(rules, path, CG_LANDLOCK_READ);
+            }
+        }
+    }
+}
+
 static void allow_if_given(struct rules *rules, const char *path, enum cg_landlock_access access)
 {
     if (path != NULL) {
@@ -166,6 +197,10 @@ bool cg_sandbox_allow_files(const char *path, const struct cg_config *config,
     allow_strings(&rules, &config->ingress.roots, CG_LANDLOCK_SOCKETS);
     if (config->ingress.roots.count == 0) {
         allow_cells(&rules, &config->ingress.cells);
+    }
+    allow_strings(&rules, &config->probes.roots, CG_LANDLOCK_READ);
+    if (config->probes.roots.count == 0) {
+        allow_probes(&rules, &config->ingress.cells);
     }
     allow_strings(&rules, &config->sandbox.read_paths, CG_LANDLOCK_READ);
     allow_strings(&rules, &config->sandbox.write_paths, CG_LANDLOCK_WRITE);

@@ -81,6 +81,11 @@ static const struct cg_option cell_options[] = {
      .type = CG_OPTION_STRING,
      .offset = CELL(traceparent),
      .help = "A W3C trace context that goes on each of the cell's events."},
+    {.key = "probes",
+     .type = CG_OPTION_SECTION,
+     .fields = cg_schema_cell_probes,
+     .help = "Where the host probes look for this cell; what is not said here, the section probes "
+             "says for all."},
     TABLE_END,
 };
 
@@ -544,6 +549,10 @@ const struct cg_option cg_schema[] = {
      .fields = keepalive_options,
      .live = true,
      .help = "When a cell counts as silent."},
+    {.key = "probes",
+     .type = CG_OPTION_SECTION,
+     .fields = cg_schema_probes,
+     .help = "What the host itself reads of the cells; docs/probes.md."},
     {.key = "http",
      .type = CG_OPTION_SECTION,
      .fields = http_options,

@@ -25,4 +25,11 @@ extern const struct cg_option cg_schema_sandbox[];
 /* And the keys of a cell: struct cg_cell_spec. */
 extern const struct cg_option *const cg_schema_cell;
 
+/* --- schema_probes.c --- */
+
+/* The section `probes`: struct cg_schema_file. */
+extern const struct cg_option cg_schema_probes[];
+/* A cell's member `probes`: struct cg_cell_spec. */
+extern const struct cg_option cg_schema_cell_probes[];
+
 #endif

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import os
 import pathlib
 import re
 import shutil
@@ -43,7 +44,7 @@ def process_memory(pid):
 class Gateway:
     """The release binary on a configuration of its own, in a directory of its own."""
 
-    def __init__(self, binary, directory, config, cells=4):
+    def __init__(self, binary, directory, config, cells=4, probes=None):
         self.binary, self.directory = binary, pathlib.Path(directory)
         self.base = str(self.directory / "cell-%d.vsock")
         config.setdefault("node", "bench")
@@ -52,7 +53,8 @@ class Gateway:
         config["log"]["level"] = "info"
         config["ingress"] = {"frames_per_second": 0, **config.get("ingress", {}), "cells": [
             {"cell_id": f"cell-{n}", "run_id": "bench", "spec_signature_hash": "sha256:deadbeef",
-             "vsock_uds_base": self.base.replace("%d", str(n))} for n in range(cells)]}
+             "vsock_uds_base": self.base.replace("%d", str(n)),
+             **({"probes": probes[n]} if probes else {})} for n in range(cells)]}
         path = self.directory / "cellgate.json"
         path.write_text(json.dumps(config))
         self.log = self.directory / "log"
@@ -98,10 +100,10 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(binary, config, cells=4):
+def running(binary, config, cells=4, probes=None):
     with tempfile.TemporaryDirectory(prefix="cellgate-bench-", dir=BENCH_DIR) as directory:
         text = json.dumps(config).replace("@DIR@", directory)
-        gateway = Gateway(binary, directory, json.loads(text), cells)
+        gateway = Gateway(binary, directory, json.loads(text), cells, probes)
         try:
             yield gateway
         finally:
@@ -403,6 +405,91 @@ def bench_churn(build, cells, seconds, clients=8, requests_per_s=1000):
             "lost": cells * frames - received + dropped}
 
 
+def fc_document(number):
+    """A document of Firecracker's size and shape."""
+    part = {f"counter_of_some_kind_{n}": number + n for n in range(24)}
+    return json.dumps({"utc_timestamp_ms": number, **{
+        name: part for name in ("net", "vsock", "vcpu", "block", "api_server", "seccomp", "signals",
+                                "put_api_requests", "get_api_requests", "i8042", "uart", "vmm")
+    }}, separators=(",", ":")) + "\n"
+
+
+@contextlib.contextmanager
+def probed_host(cells, directory):
+    """So many cgroups, interfaces and tables in a namespace, and metrics files. None: not permitted."""
+    name = f"cellgate-bench-{os.getpid()}"
+    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    root = next((pathlib.Path(m[1]) for m in mounts if m[2] == "cgroup2"), None)
+    if os.geteuid() != 0 or root is None or shutil.which("nft") is None:
+        yield None
+        return
+    groups = root / name
+
+    def run(*command, text=None):
+        return subprocess.run(command, input=text, capture_output=True, text=True)
+
+    try:
+        groups.mkdir()
+        for n in range(cells):
+            (groups / f"cell-{n}").mkdir()
+            (directory / f"cell-{n}.metrics").touch()
+        done = [run("ip", "netns", "add", name),
+                run("ip", "-n", name, "-batch", "-", text="".join(
+                    f"link add tap{n} type veth peer name peer{n}\nlink set tap{n} up\n"
+                    for n in range(cells))),
+                run("ip", "netns", "exec", name, "nft", "-f", "-", text="".join(
+                    f"table inet cell-{n} {{\n chain out {{\n"
+                    "  ip daddr 10.0.0.0/8 counter accept\n  tcp dport 443 counter accept\n"
+                    "  counter drop\n }\n}\n" for n in range(cells)))]
+        good = all(step.returncode == 0 for step in done)
+        yield {
+            "roots": [str(root), "/run/netns", str(directory)],
+            "cgroup": {"path": f"{groups}/{{cell_id}}"},
+            "tap_link": {"netns": f"/run/netns/{name}"},
+            "netns": True,
+            "nftables": {"enabled": True, "table": "{cell_id}", "netns": f"/run/netns/{name}"},
+            "fc_metrics": {"path": f"{directory}/{{cell_id}}.metrics"},
+        } if good else None
+    finally:
+        run("ip", "netns", "delete", name)
+        for n in range(cells):
+            with contextlib.suppress(OSError):
+                (groups / f"cell-{n}").rmdir()
+        with contextlib.suppress(OSError):
+            groups.rmdir()
+
+
+def bench_probes(build, cells, interval_s, rounds):
+    """CPU share of one core of four probes for each cell, and readings per round; None: cannot be."""
+    with tempfile.TemporaryDirectory(prefix="cellgate-bench-") as directory:
+        with probed_host(cells, pathlib.Path(directory)) as probes:
+            if probes is None:
+                return None
+            config = {"probes": {"interval": f"{interval_s}s", **probes},
+                      "spool": {"dir": "@DIR@/spool"}, "exporters": [
+                          {"name": "file", "type": "jsonl", "path": "@DIR@/events.jsonl"}]}
+            per_cell = [{"tap_link": {"interface": f"tap{n}"}} for n in range(cells)]
+            with running(build / "cellgate", config, cells, probes=per_cell) as gateway:
+                names = ("cgroup", "tap_link", "nftables", "fc_metrics")
+
+                def readings():
+                    return {name: gateway.metric("cellgate_probe_readings_total",
+                                                 f'probe="{name}"') for name in names}
+
+                time.sleep(interval_s)  # the first round opens what stays open
+                before, cpu, begun = readings(), process_cpu_s(gateway.process.pid), time.monotonic()
+                for number in range(rounds):
+                    for n in range(cells):
+                        with open(f"{directory}/cell-{n}.metrics", "a") as file:
+                            file.write(fc_document(number))
+                    time.sleep(max(0, begun + (number + 1) * interval_s - time.monotonic()))
+                seconds = time.monotonic() - begun
+                cpu = process_cpu_s(gateway.process.pid) - cpu
+                behind = readings()
+                return {"share": 100 * cpu / seconds, "readings": {
+                    name: (behind[name] - before[name]) / rounds for name in names}}
+
+
 def measure(build, scale, only):
     rows = []
 
@@ -488,6 +575,15 @@ def measure(build, scale, only):
         latency = bench_latency(build, count(5_000))
         row("frame to sink, linger 0, p50", latency["p50"], unit="us")
         row("frame to sink, linger 0, p99", latency["p99"], unit="us")
+    if wanted("probes"):
+        cells = max(10, int(1000 * min(scale, 1)))
+        probes = bench_probes(build, cells, 10, 3)
+        if probes is None:
+            print("four probes a cell: skipped, the machine does not permit cgroups or namespaces")
+        else:
+            note = ", ".join(f"{n} {c:.0f}" for n, c in probes["readings"].items()) + " a round"
+            row(f"{cells:,} cells x four probes every 10 s", probes["share"], 5,
+                "% of one core (at most)", note)
     if wanted("churn"):
         churn = bench_churn(build, max(50, int(5000 * min(scale, 1))), 5)
         note = f"{churn['rate']:,.0f} PUT and DELETE/s, 8 clients"

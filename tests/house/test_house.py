@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # A folder may include itself and what stands before it; exporters/ only base/, the public headers and
 # the strict JSON reader and writer, which know nothing of events.
-ORDER = ["base", "event", "spool", "cells", "ingress", "delivery", "http", "run", "cmd"]
+ORDER = ["base", "event", "spool", "cells", "ingress", "probes", "delivery", "http", "run", "cmd"]
 # The configuration is composed of the exporters' own option tables.
 ALSO = {"run": {"exporters"}, "cmd": {"exporters"}}
 

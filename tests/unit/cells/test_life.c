@@ -274,7 +274,7 @@ START_TEST(drops_are_told_at_once_and_then_every_ten_seconds)
     frame();
     expect(CG_GATEWAY_TELEMETRY_DROPPED,
            "\"drops\":{\"connection_cap\":{\"count\":1},\"descriptors\":{\"count\":2},"
-           "\"memory\":{\"count\":3},\"peer\":{\"count\":4},"
+           "\"memory\":{\"count\":3},\"peer\":{\"count\":4},\"probes\":{\"count\":5},"
            "\"signing\":{\"count\":3,\"ranges\":[[5,6],[9,9]]},"
            "\"unsupported_version\":{\"count\":5},\"wire_error\":{\"count\":6}}");
     expect_nothing();

@@ -173,6 +173,7 @@ START_TEST(every_type_has_its_name)
         [CG_GATEWAY_PAUSED] = ABOVE "guest.paused",
         [CG_GATEWAY_UNPAUSED] = ABOVE "guest.unpaused",
         [CG_GATEWAY_RUN_ENDED] = ABOVE "run_ended",
+        [CG_GATEWAY_CORROBORATION] = ABOVE "corroboration",
     };
     for (unsigned i = 0; i < CG_GATEWAY_EVENT_COUNT; i++) {
         (void)render("off", i, NULL, 0);

@@ -15,7 +15,7 @@ static const char whole[] =
     "{" REQUIRED ",\"keepalive_ms\":1500,\"owner\":{\"uid\":7,\"gid\":8},\"mode\":\"0620\","
     "\"labels\":{\"team\":\"blue\",\"k\\u00e9\":\"\\\"q\\\"\"},"
     "\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\","
-    "\"vmm_pid\":4242,\"probes\":{}}";
+    "\"vmm_pid\":4242,\"probes\":{\"cgroup\":{\"path\":\"/sys/fs/cgroup/a\",\"interval_ms\":250}}}";
 
 START_TEST(every_member_is_read)
 {
@@ -39,6 +39,8 @@ START_TEST(every_member_is_read)
     ck_assert_str_eq(spec->labels.items[1].key, "k\xc3\xa9");
     ck_assert_str_eq(spec->labels.items[1].value, "\"q\"");
     ck_assert_uint_eq(registration.request.vmm_pid, 4242);
+    ck_assert_str_eq(spec->probes.text[CG_PROBE_CGROUP_PATH], "/sys/fs/cgroup/a");
+    ck_assert_uint_eq(spec->probes.interval_ns[CG_PROBE_CGROUP], 250 * CG_NS_PER_MS);
     cg_registration_body_fini(&registration);
 }
 END_TEST
@@ -110,7 +112,10 @@ static const struct {
     {WITH("\"vmm_pid\":0"), 422, "vmm_pid"},
     {WITH("\"vmm_pid\":4194305"), 422, "vmm_pid"},
     {WITH("\"traceparent\":{}"), 422, "traceparent"},
-    {WITH("\"probes\":{\"cgroup\":{}}"), 422, "probes"},
+    {WITH("\"probes\":[]"), 422, "probes"},
+    {WITH("\"probes\":{\"gpu\":{}}"), 422, "probes"},
+    {WITH("\"probes\":{\"cgroup\":1}"), 422, "probes"},
+    {WITH("\"probes\":{\"cgroup\":{\"path\":\"/a\",\"path\":\"/a\"}}"), 422, "probes"},
     {"{\"run_id\":\"r\\u0000\",\"spec_signature_hash\":\"s\",\"vsock_uds_base\":\"/a\"}", 422,
      "run_id"},
 };
