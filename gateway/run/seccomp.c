@@ -67,7 +67,8 @@ static const int gateway_only[] = {
     SCMP_SYS(inotify_init), SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch),
     SCMP_SYS(inotify_rm_watch), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep), SCMP_SYS(pause),
     SCMP_SYS(rt_sigtimedwait), SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigsuspend),
-    SCMP_SYS(futex_waitv), SCMP_SYS(time), SCMP_SYS(clock_getres),
+    SCMP_SYS(futex_waitv), SCMP_SYS(time), SCMP_SYS(clock_getres), SCMP_SYS(timer_create),
+    SCMP_SYS(timer_settime), SCMP_SYS(timer_delete),
     /* threads, and the processes of VMMs and the helper */
     SCMP_SYS(set_robust_list), SCMP_SYS(get_robust_list), SCMP_SYS(set_tid_address),
     SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_setaffinity),
