@@ -260,8 +260,8 @@ START_TEST(drops_are_told_at_once_and_then_every_ten_seconds)
     expect(CG_GATEWAY_TELEMETRY_DROPPED, "\"drops\":{\"wire_error\":{\"count\":1}}");
     ck_assert_int_eq(event.severity, CG_SEVERITY_WARN);
     static const enum cg_life_drop without_numbers[] = {
-        CG_DROP_CONNECTION_CAP, CG_DROP_DESCRIPTORS,         CG_DROP_MEMORY,
-        CG_DROP_PEER,           CG_DROP_UNSUPPORTED_VERSION, CG_DROP_WIRE_ERROR};
+        CG_DROP_CONNECTION_CAP, CG_DROP_DESCRIPTORS,         CG_DROP_MEMORY,    CG_DROP_PEER,
+        CG_DROP_PROBES,         CG_DROP_UNSUPPORTED_VERSION, CG_DROP_WIRE_ERROR};
     for (unsigned i = 0; i < sizeof(without_numbers) / sizeof(without_numbers[0]); i++) {
         cg_life_drop(&life, without_numbers[i], i + 1);
     }
@@ -276,9 +276,9 @@ START_TEST(drops_are_told_at_once_and_then_every_ten_seconds)
            "\"drops\":{\"connection_cap\":{\"count\":1},\"descriptors\":{\"count\":2},"
            "\"memory\":{\"count\":3},\"peer\":{\"count\":4},\"probes\":{\"count\":5},"
            "\"signing\":{\"count\":3,\"ranges\":[[5,6],[9,9]]},"
-           "\"unsupported_version\":{\"count\":5},\"wire_error\":{\"count\":6}}");
+           "\"unsupported_version\":{\"count\":6},\"wire_error\":{\"count\":7}}");
     expect_nothing();
-    ck_assert_uint_eq(cg_life_drops(&life), 1 + 1 + 2 + 3 + 4 + 5 + 6 + 3);
+    ck_assert_uint_eq(cg_life_drops(&life), 1 + 1 + 2 + 3 + 4 + 5 + 6 + 7 + 3);
 }
 END_TEST
 
