@@ -72,7 +72,10 @@ static void append_safe(struct cg_bytes text, bool dots_part, struct cg_buf *out
     for (size_t i = 0; i < len; i++) {
         char c = text.data[i];
         bool parts = dots_part && c == '.' && !token_is_empty && i + 1 < len;
-        cg_buf_append_char(out, parts || is_safe(c) ? c : (char)'_');
+        if (!parts && !is_safe(c)) {
+            c = '_';
+        }
+        cg_buf_append_char(out, c);
         token_is_empty = parts;
     }
     if (len == 0) {

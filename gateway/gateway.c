@@ -4,7 +4,6 @@
 #include "cellgate/clock.h"
 #include "cellgate/log.h"
 #include "gateway_state.h"
-#include "run/files.h"
 #include "spool_log.h"
 
 #include <errno.h>
@@ -16,7 +15,6 @@
 
 enum {
     INGRESS_THREADS_DEFAULT_MAX = 4,
-    DRAIN_TURN_MS = 100,
     CONNECTION_DRAIN_MS = 2000,        /* docs/contract.md section 1 */
     HTTP_REQUEST_TIMEOUT_MS = 5000,    /* section 6 */
     HTTP_CONNECTIONS_MAX = 256,        /* section 6 */
@@ -24,7 +22,6 @@ enum {
     CONTROL_CONNECTIONS_MAX = 512,
     FORGET_MS = 2000, /* section 6: reading at the end of a run */
     RETRY_END_MS = 1000,
-    HANDED_OVER_DRAIN_MS = 1000, /* exporters' time, while guests wait for the next gateway */
 };
 
 /* Makes a directory of the gateway's own; one that is there already is fine. */
@@ -36,9 +33,8 @@ static bool make_directory(const struct cg_gateway *gateway, const char *path, s
     return errno == EEXIST || cg_error_errno(err, errno, "make directory %s", path);
 }
 
-/* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
-static bool state_path(const struct cg_gateway *gateway, const char *name, const char *suffix,
-                       char *ret_path, struct cg_error *err)
+bool cg_gateway_state_path(const struct cg_gateway *gateway, const char *name, const char *suffix,
+                           char *ret_path, struct cg_error *err)
 {
     const char *dir = gateway->config->state_dir;
     int len = snprintf(ret_path, PATH_MAX, "%s/%s%s", dir, name, suffix);
@@ -61,7 +57,7 @@ static bool start_state(struct cg_gateway *gateway, struct cg_error *err)
     }
     char dead_letters[PATH_MAX];
     return make_directory(gateway, config->state_dir, err) &&
-           state_path(gateway, "dead-letters", "", dead_letters, err) &&
+           cg_gateway_state_path(gateway, "dead-letters", "", dead_letters, err) &&
            make_directory(gateway, dead_letters, err);
 }
 
@@ -74,7 +70,7 @@ static bool start_registrations(struct cg_gateway *gateway, struct cg_error *err
 {
     char path[PATH_MAX];
     bool kept = gateway->config->state_dir != NULL;
-    if (kept && !state_path(gateway, "registrations", "", path, err)) {
+    if (kept && !cg_gateway_state_path(gateway, "registrations", "", path, err)) {
         return false;
     }
     struct cg_registrations_found found = {0};
@@ -174,13 +170,7 @@ static bool start_spool(struct cg_gateway *gateway, struct cg_error *err)
     if (!cg_spool_open(&spool, &gateway->spool, &recovery, err)) {
         return false;
     }
-    bool damaged = recovery.torn_bytes != 0 || recovery.damaged_segments != 0 || recovery.power_cut;
-    CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "spool_open",
-           CG_F_STR("dir", spool.dir == NULL ? "(memory)" : spool.dir),
-           CG_F_U64("first_index", recovery.first_index),
-           CG_F_U64("next_index", recovery.next_index), CG_F_U64("torn_bytes", recovery.torn_bytes),
-           CG_F_U64("damaged_segments", recovery.damaged_segments),
-           CG_F_U64("power_cut", recovery.power_cut));
+    cg_spool_log_open(spool.dir, &recovery);
     return true;
 }
 
@@ -209,100 +199,6 @@ static bool start_cells(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_cells(struct cg_gateway *gateway)
 {
     cg_registry_free(gateway->registry);
-}
-
-/* The lesser of the operator's batch size and what the exporter can acknowledge at once. */
-static uint64_t batch_events(const struct cg_exporter_config *exporter)
-{
-    uint64_t (*limit)(const void *config) = exporter->ops->batch_events_max;
-    uint64_t max = limit == NULL ? 0 : limit(exporter->own);
-    return max != 0 && max < exporter->batch_events ? max : exporter->batch_events;
-}
-
-bool cg_running_start(struct cg_gateway *gateway, const struct cg_exporter_config *exporter,
-                      struct cg_config *owner, struct cg_running *ret_running, struct cg_error *err)
-{
-    char dead_letters[PATH_MAX] = "";
-    char name[CG_EXPORTER_NAME_BYTES_MAX + sizeof("dead-letters/")];
-    (void)snprintf(name, sizeof(name), "dead-letters/%s", exporter->name);
-    bool kept = gateway->config->state_dir != NULL;
-    if (kept && !state_path(gateway, name, ".jsonl", dead_letters, err)) {
-        return false;
-    }
-    const struct cg_delivery_config delivery = {
-        .name = exporter->name,
-        .ops = exporter->ops,
-        .exporter_config = exporter->own,
-        .env = {.name = exporter->name, .node = gateway->config->node, .version = CELLGATE_VERSION},
-        .batch_events = batch_events(exporter),
-        .batch_bytes = exporter->batch_bytes,
-        .linger_ns = exporter->linger_ns,
-        .backoff_initial_ns = exporter->backoff_initial_ns,
-        .backoff_max_ns = exporter->backoff_max_ns,
-        .hold_initial_ns = exporter->hold_initial_ns,
-        .hold_max_ns = exporter->hold_max_ns,
-        .retry_after_max_ns = exporter->retry_after_max_ns,
-        .suspect_after = exporter->suspect_after,
-        .max_age_ns = exporter->max_age_ns,
-        .watchdog_ns = exporter->watchdog_ns,
-        .dead_letter_bytes_max = exporter->dead_letter_bytes_max,
-        .spool_quota_bytes = exporter->quota_bytes,
-        .filter = &exporter->filter,
-        .dead_letter_path = kept ? dead_letters : NULL,
-        .clock = gateway->clock,
-    };
-    struct cg_delivery *started = NULL;
-    const uint64_t files_mark = cg_files_mark(exporter);
-    if (!cg_delivery_start(&delivery, gateway->spool, &started, err)) {
-        return cg_error_context(err, "exporter %s", exporter->name);
-    }
-    *ret_running = (struct cg_running){
-        .delivery = started, .config = exporter, .owner = owner, .files_mark = files_mark};
-    return true;
-}
-
-void cg_running_stop(struct cg_running *running)
-{
-    cg_delivery_stop(running->delivery);
-    running->delivery = NULL;
-}
-
-void cg_running_publish(struct cg_gateway *gateway)
-{
-    (void)pthread_rwlock_wrlock(&gateway->deliveries_lock);
-    size_t count = 0;
-    for (size_t i = 0; i < gateway->exporters_count; i++) {
-        if (gateway->exporters[i].delivery != NULL) {
-            gateway->deliveries[count++] = gateway->exporters[i].delivery;
-        }
-    }
-    gateway->view.deliveries_count = count;
-    (void)pthread_rwlock_unlock(&gateway->deliveries_lock);
-}
-
-static void stop_delivery(struct cg_gateway *gateway)
-{
-    for (size_t i = gateway->exporters_count; i > 0; i--) {
-        if (gateway->exporters[i - 1].delivery != NULL) {
-            cg_running_stop(&gateway->exporters[i - 1]);
-        }
-    }
-}
-
-static bool start_delivery(struct cg_gateway *gateway, struct cg_error *err)
-{
-    const struct cg_config *config = gateway->config;
-    CG_ASSERT(config->exporters_count <= CG_EXPORTERS_MAX);
-    for (size_t i = 0; i < config->exporters_count; i++) {
-        if (!cg_running_start(gateway, &config->exporters[i], gateway->current,
-                              &gateway->exporters[i], err)) {
-            stop_delivery(gateway);
-            return false;
-        }
-        gateway->exporters_count = i + 1;
-    }
-    cg_running_publish(gateway);
-    return true;
 }
 
 static bool start_http(struct cg_gateway *gateway, struct cg_error *err)
@@ -365,15 +261,6 @@ static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_ingress(struct cg_gateway *gateway)
 {
     cg_ingress_stop(gateway->ingress);
-}
-
-bool cg_gateway_spool_gives_up(const struct cg_config *config)
-{
-    bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
-    for (size_t i = 0; i < config->exporters_count; i++) {
-        gives_up = gives_up || config->exporters[i].quota_bytes > 0;
-    }
-    return gives_up;
 }
 
 static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
@@ -503,7 +390,7 @@ static bool start_control(struct cg_gateway *gateway, struct cg_error *err)
     return true;
 }
 
-static void stop_control(struct cg_gateway *gateway)
+void cg_gateway_stop_control(struct cg_gateway *gateway)
 {
     cg_control_stop(gateway->control);
     gateway->control = NULL;
@@ -526,13 +413,13 @@ static const struct stage {
     {"event", start_envelope, stop_envelope},
     {"spool", start_spool, stop_spool},
     {"cells", start_cells, stop_cells},
-    {"exporters", start_delivery, stop_delivery},
+    {"exporters", cg_running_start_all, cg_running_stop_all},
     {"http", start_http, stop_http},
     {"ingress", start_ingress, stop_ingress},
     {"probes", start_probes, stop_probes},
     {"registrations", start_enrolment, stop_enrolment},
     {"reloads", cg_reloader_start, cg_reloader_stop},
-    {"control", start_control, stop_control},
+    {"control", start_control, cg_gateway_stop_control},
 };
 
 enum { STAGES = sizeof(stages) / sizeof(stages[0]) };
@@ -601,51 +488,6 @@ void cg_gateway_reopen(struct cg_gateway *gateway)
         cg_delivery_reopen(gateway->deliveries[i]);
     }
     cg_view_unlock(&gateway->view);
-}
-
-/* Waits in short turns, to ask between them whether the waiting is over. */
-static bool catch_up(struct cg_delivery *delivery, uint64_t deadline_ns, bool (*is_over)(void))
-{
-    uint64_t now_ns = cg_clock_monotonic(&cg_clock_system);
-    while (now_ns < deadline_ns && !is_over()) {
-        uint64_t turn_ends_ns = now_ns + DRAIN_TURN_MS * CG_NS_PER_MS;
-        if (cg_delivery_caught_up(delivery,
-                                  turn_ends_ns < deadline_ns ? turn_ends_ns : deadline_ns)) {
-            return true;
-        }
-        now_ns = cg_clock_monotonic(&cg_clock_system);
-    }
-    return cg_delivery_caught_up(delivery, now_ns);
-}
-
-void cg_gateway_drain(struct cg_gateway *gateway, uint64_t deadline_ns, bool (*is_over)(void))
-{
-    atomic_store(&gateway->view.phase, CG_PHASE_DRAINING);
-    stop_control(gateway);
-    cg_reloader_stop(gateway); /* nothing is added any more */
-    cg_enrolment_close(gateway->enrolment);
-    cg_probes_stop(gateway->probes);
-    if (!cg_gateway_hand_over(gateway, deadline_ns)) {
-        cg_ingress_drain(gateway->ingress, deadline_ns);
-    } else if (gateway->config->spool.dir != NULL) {
-        /* Guests wait for the next gateway, which delivers the rest. */
-        uint64_t soon_ns = cg_clock_monotonic(gateway->clock) + HANDED_OVER_DRAIN_MS * CG_NS_PER_MS;
-        deadline_ns = soon_ns < deadline_ns ? soon_ns : deadline_ns;
-    }
-    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
-        cg_delivery_flush(gateway->deliveries[i]);
-    }
-    for (size_t i = 0; i < gateway->view.deliveries_count; i++) {
-        if (catch_up(gateway->deliveries[i], deadline_ns, is_over)) {
-            continue;
-        }
-        struct cg_delivery_status status;
-        cg_delivery_status(gateway->deliveries[i], &status);
-        CG_LOG(CG_LOG_WARNING, "exporter_left_behind", CG_F_STR("exporter", status.name),
-               CG_F_U64("events", status.backlog.events),
-               CG_F_STR("kept", gateway->config->spool.dir == NULL ? "no" : "in the spool"),
-               CG_F_STR("last_error", status.last_error));
-    }
 }
 
 void cg_gateway_stop(struct cg_gateway *gateway)

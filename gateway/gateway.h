@@ -24,7 +24,8 @@ struct cg_gateway_source {
 };
 
 /* Starts everything; on return each configured cell's socket listens and /readyz says 200. The
- * configuration is the gateway's then; the sandbox is borrowed until stop, and entered. On failure all that was started is stopped again. */
+ * configuration is the gateway's then; the sandbox is borrowed until stop, and entered. On failure
+ * all that was started is stopped again. */
 CG_MUST_USE bool cg_gateway_start(const struct cg_gateway_source *source, struct cg_config *config,
                                   struct cg_sandbox *sandbox, struct cg_gateway **ret_gateway,
                                   struct cg_error *err);

@@ -3,7 +3,7 @@
  *
  * gateway.c starts and stops the stages, reload.c changes a gateway that runs, reloader.c does so
  * when a signal asks for it, handover.c leaves the sockets to the gateway after this one,
- * pulse.c looks whether it still turns.
+ * pulse.c looks whether it still turns, drain.c ends it.
  */
 #ifndef CELLGATE_GATEWAY_STATE_H
 #define CELLGATE_GATEWAY_STATE_H
@@ -72,7 +72,7 @@ struct cg_gateway {
     struct cg_reloader *reloader; /* NULL: nobody can ask any more */
 };
 
-/* --- gateway.c --- */
+/* --- running.c --- */
 
 /* Starts the worker of an exporter, whose configuration is a part of `owner`. */
 CG_MUST_USE bool cg_running_start(struct cg_gateway *gateway,
@@ -81,9 +81,19 @@ CG_MUST_USE bool cg_running_start(struct cg_gateway *gateway,
                                   struct cg_error *err);
 /* Nobody sees it any more. */
 void cg_running_stop(struct cg_running *running);
+/* Nobody registers a cell or reloads any more; may be called again. */
+void cg_gateway_stop_control(struct cg_gateway *gateway);
 /* Lets the pages see the exporters that run, and no others. */
 void cg_running_publish(struct cg_gateway *gateway);
+/* Those of the configuration, as a stage. */
+CG_MUST_USE bool cg_running_start_all(struct cg_gateway *gateway, struct cg_error *err);
+void cg_running_stop_all(struct cg_gateway *gateway);
 
+/* --- gateway.c --- */
+
+/* Joins the state directory and a name into `ret_path` (PATH_MAX bytes). */
+CG_MUST_USE bool cg_gateway_state_path(const struct cg_gateway *gateway, const char *name,
+                                       const char *suffix, char *ret_path, struct cg_error *err);
 /* Whether events may be given up that not every exporter has. */
 bool cg_gateway_spool_gives_up(const struct cg_config *config);
 

@@ -15,6 +15,15 @@
 
 enum { PROBLEMS_LOGGED_MAX = 20 };
 
+bool cg_gateway_spool_gives_up(const struct cg_config *config)
+{
+    bool gives_up = config->spool.when_full == CG_SPOOL_FULL_DROP_OLDEST;
+    for (size_t i = 0; i < config->exporters_count; i++) {
+        gives_up = gives_up || config->exporters[i].quota_bytes > 0;
+    }
+    return gives_up;
+}
+
 /* --- problems --- */
 
 bool cg_reload_problem(const struct cg_reload_work *reload, size_t line, size_t column,

@@ -5,6 +5,19 @@
 /* What is damaged, or lost by a reader, may be many pieces one behind the other. */
 enum { LINES_MAX = 20, PERIOD_S = 10 };
 
+void cg_spool_log_open(const char *dir, const struct cg_spool_recovery *recovery)
+{
+    bool damaged =
+        recovery->torn_bytes != 0 || recovery->damaged_segments != 0 || recovery->power_cut;
+    CG_LOG(damaged ? CG_LOG_WARNING : CG_LOG_INFO, "spool_open",
+           CG_F_STR("dir", dir == NULL ? "(memory)" : dir),
+           CG_F_U64("first_index", recovery->first_index),
+           CG_F_U64("next_index", recovery->next_index),
+           CG_F_U64("torn_bytes", recovery->torn_bytes),
+           CG_F_U64("damaged_segments", recovery->damaged_segments),
+           CG_F_U64("power_cut", recovery->power_cut));
+}
+
 static void log_degraded(const struct cg_spool_notice *notice)
 {
     CG_LOG(CG_LOG_ERROR, "spool_degraded", CG_F_STR("error", notice->text));

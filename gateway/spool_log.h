@@ -9,6 +9,8 @@
 
 #include "spool/spool.h"
 
+/* What was found when the spool was opened; `dir` is NULL in memory. */
+void cg_spool_log_open(const char *dir, const struct cg_spool_recovery *recovery);
 /* A struct cg_spool_config.notice; the context is not used. */
 void cg_spool_log_notice(void *context, const struct cg_spool_notice *notice);
 

@@ -157,17 +157,6 @@ enum cg_listening_outcome cg_listening_open(const struct cg_listening_request *r
     return outcome;
 }
 
-/* Where the directory is beyond our rights, the socket that still listens has to be proof enough.
- */
-static bool lies_in(const struct cg_socket_place *place, const struct cg_listening *listening)
-{
-    struct stat found;
-    return place->dir_fd < 0 ||
-           (fstatat(place->dir_fd, place->name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISSOCK(found.st_mode) && found.st_dev == listening->device &&
-            found.st_ino == listening->inode);
-}
-
 bool cg_listening_resume(const struct cg_listening_request *request,
                          struct cg_registrations *journal, const struct cg_listening *listening,
                          struct cg_error *err)
@@ -180,7 +169,8 @@ bool cg_listening_resume(const struct cg_listening_request *request,
         CG_LISTENING_DONE) {
         return false;
     }
-    bool there = lies_in(&place, listening);
+    const struct cg_socket_identity identity = {listening->device, listening->inode};
+    bool there = steps->find(request->files.context, &place, &identity);
     steps->leave(request->files.context, &place);
     const struct cg_socket_made made = {.path = place.path,
                                         .temporary = "",

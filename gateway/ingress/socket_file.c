@@ -269,6 +269,16 @@ static bool is_ours(const struct stat *found, const struct cg_socket_identity *m
             ((uint64_t)found->st_dev == made->device && (uint64_t)found->st_ino == made->inode));
 }
 
+static bool find_made(void *context, const struct cg_socket_place *place,
+                      const struct cg_socket_identity *made)
+{
+    (void)context;
+    struct stat found;
+    return made->inode != 0 &&
+           fstatat(place->dir_fd, place->name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+           is_ours(&found, made);
+}
+
 static void remove_made(void *context, const struct cg_socket_place *place, const char *name,
                         const struct cg_socket_identity *made, bool abandoned)
 {
@@ -284,6 +294,7 @@ const struct cg_socket_steps cg_socket_steps_direct = {
     .enter = enter,
     .make = make,
     .put = put,
+    .find = find_made,
     .remove = remove_made,
     .leave = leave,
 };

@@ -76,6 +76,9 @@ struct cg_socket_steps {
     /* Renames it into its place, over nothing. */
     enum cg_listening_outcome (*put)(void *context, const struct cg_socket_place *place,
                                      const char *temporary, struct cg_error *err);
+    /* Whether the file in its place is the socket that was made. */
+    bool (*find)(void *context, const struct cg_socket_place *place,
+                 const struct cg_socket_identity *made);
     /* Removes the file of that name if it is the socket that was made; with `abandoned`, only if
      * nobody listens on it. */
     void (*remove)(void *context, const struct cg_socket_place *place, const char *name,

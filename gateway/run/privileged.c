@@ -299,6 +299,22 @@ static enum cg_listening_outcome enter(void *context, const char *path, const ch
     return enter_helped(context, path, temporary, look, ret_place, err);
 }
 
+static bool find_made(void *context, const struct cg_socket_place *place,
+                      const struct cg_socket_identity *made)
+{
+    if (!is_helped(place)) {
+        return direct->find(NULL, place, made);
+    }
+    struct cg_privileged_request request = {
+        .op = CG_PRIVILEGED_FIND,
+        .ticket = place->ticket,
+        .device = made->device,
+        .inode = made->inode,
+    };
+    struct cg_privileged_reply reply;
+    return ask(context, &request, &reply, NULL, NULL) == CG_LISTENING_DONE;
+}
+
 static void remove_made(void *context, const struct cg_socket_place *place, const char *name,
                         const struct cg_socket_identity *made, bool abandoned)
 {
@@ -372,6 +388,7 @@ static const struct cg_socket_steps assisted_steps = {
     .enter = enter,
     .make = make,
     .put = put,
+    .find = find_made,
     .remove = remove_made,
     .leave = leave,
 };

@@ -168,6 +168,7 @@ static const struct kind {
                              .judge = judge_enter},
     [CG_PRIVILEGED_MAKE] = {.ticket = true},
     [CG_PRIVILEGED_PUT] = {.ticket = true},
+    [CG_PRIVILEGED_FIND] = {.ticket = true, .identity = true, .judge = judge_remove},
     [CG_PRIVILEGED_REMOVE] = {.ticket = true,
                               .identity = true,
                               .flags = CG_PRIVILEGED_TEMPORARY | CG_PRIVILEGED_ABANDONED,

@@ -21,6 +21,7 @@ enum cg_privileged_op {
     CG_PRIVILEGED_ENTER = 1, /* path; to make one: look and temporary too */
     CG_PRIVILEGED_MAKE,      /* ticket; the socket comes with the reply */
     CG_PRIVILEGED_PUT,       /* ticket */
+    CG_PRIVILEGED_FIND,      /* ticket, identity: is it in its place? */
     CG_PRIVILEGED_REMOVE,    /* ticket, identity, which name, flags */
     CG_PRIVILEGED_LEAVE,     /* ticket */
     CG_PRIVILEGED_OPEN,      /* path of a listed file; its descriptor comes with the reply */

@@ -119,6 +119,17 @@ static int do_put(struct server *server, const struct cg_privileged_request *req
     return -1;
 }
 
+static int do_find(struct server *server, const struct cg_privileged_request *request,
+                   struct cg_privileged_reply *reply, struct cg_error *err)
+{
+    const struct cg_socket_identity made = {request->device, request->inode};
+    if (!steps->find(NULL, &server->held[request->ticket].place, &made)) {
+        (void)cg_error_set(err, "its file is gone");
+        return fail(reply, err);
+    }
+    return -1;
+}
+
 static int do_remove(struct server *server, const struct cg_privileged_request *request,
                      struct cg_privileged_reply *reply, struct cg_error *err)
 {
@@ -170,7 +181,8 @@ static const struct {
 } operations[] = {
     [CG_PRIVILEGED_ENTER] = {false, do_enter}, [CG_PRIVILEGED_MAKE] = {true, do_make},
     [CG_PRIVILEGED_PUT] = {true, do_put},      [CG_PRIVILEGED_REMOVE] = {true, do_remove},
-    [CG_PRIVILEGED_LEAVE] = {true, do_leave},  [CG_PRIVILEGED_OPEN] = {false, do_open},
+    [CG_PRIVILEGED_FIND] = {true, do_find},    [CG_PRIVILEGED_LEAVE] = {true, do_leave},
+    [CG_PRIVILEGED_OPEN] = {false, do_open},
 };
 
 /* --- the loop --- */

@@ -4,9 +4,8 @@
 #include "cellgate/limits.h"
 #include "event/envelope.h"
 
-#define GATEWAY(member)  offsetof(struct cg_schema_file, gateway.member)
-#define EXPORTER(member) offsetof(struct cg_exporter_config, member)
-#define CELL(member)     offsetof(struct cg_cell_spec, member)
+#define GATEWAY(member) offsetof(struct cg_schema_file, gateway.member)
+#define CELL(member)    offsetof(struct cg_cell_spec, member)
 #define TABLE_END                                                                                  \
     {                                                                                              \
         .key = NULL                                                                                \
@@ -21,7 +20,6 @@ enum {
     FRAMES_PER_SECOND_MAX = 100 * 1000 * 1000,
     CELLS_MAX = 100 * 1000,
     LIST_MAX = 64,
-    SUSPECT_AFTER_MAX = 1000,
 };
 
 #define KIB           UINT64_C(1024)
@@ -354,56 +352,6 @@ static const struct cg_option_name level_names[] = {{"debug", CG_LOG_DEBUG},
 static const struct cg_option_name format_names[] = {
     {"logfmt", CG_LOG_LOGFMT}, {"json", CG_LOG_JSON}, {NULL, 0}};
 
-static const struct cg_option_name part_names[] = {
-    {"auto", CG_PART_AUTO}, {"on", CG_PART_ON}, {"off", CG_PART_OFF}, {NULL, 0}};
-
-static const struct cg_option sandbox_options[] = {
-    {.key = "enable",
-     .type = CG_OPTION_ENUM,
-     .offset = GATEWAY(sandbox.enable),
-     .names = part_names,
-     .fallback = "auto",
-     .help = "auto: as much of it as the machine allows; on: refuse to start without a part that "
-             "is missing; off: nothing of it."},
-    {.key = "user",
-     .type = CG_OPTION_STRING,
-     .offset = GATEWAY(sandbox.user),
-     .min = 1,
-     .max = 64,
-     .help = "The user that the gateway becomes if root starts it, a name or a number; without "
-             "it, it stays who it is."},
-    {.key = "group",
-     .type = CG_OPTION_STRING,
-     .offset = GATEWAY(sandbox.group),
-     .min = 1,
-     .max = 64,
-     .help = "Its group; without it, the user's own."},
-    {.key = "seccomp",
-     .type = CG_OPTION_ENUM,
-     .offset = GATEWAY(sandbox.seccomp),
-     .names = part_names,
-     .fallback = "auto",
-     .help = "The list of system calls that are let through, in the same words."},
-    {.key = "landlock",
-     .type = CG_OPTION_ENUM,
-     .offset = GATEWAY(sandbox.landlock),
-     .names = part_names,
-     .fallback = "auto",
-     .help = "The list of directories that are let through, in the same words."},
-    {.key = "read_paths",
-     .type = CG_OPTION_STRINGS,
-     .offset = GATEWAY(sandbox.read_paths),
-     .max = LIST_MAX,
-     .help = "Further files and directories that may be read, absolute: what a later reload will "
-             "name."},
-    {.key = "write_paths",
-     .type = CG_OPTION_STRINGS,
-     .offset = GATEWAY(sandbox.write_paths),
-     .max = LIST_MAX,
-     .help = "Further directories in which files may be made."},
-    TABLE_END,
-};
-
 static const struct cg_option log_options[] = {
     {.key = "level",
      .type = CG_OPTION_ENUM,
@@ -418,161 +366,6 @@ static const struct cg_option log_options[] = {
      .names = format_names,
      .fallback = "logfmt",
      .help = "key=value, or a JSON object a line."},
-    TABLE_END,
-};
-
-/* --- exporters --- */
-
-static const struct cg_option batch_options[] = {
-    {.key = "events",
-     .type = CG_OPTION_INTEGER,
-     .offset = EXPORTER(batch_events),
-     .min = 1,
-     .max = CG_SPOOL_PEEK_EVENTS_MAX,
-     .help = "Most events in a batch; without it, the exporter type's own number."},
-    {.key = "bytes",
-     .type = CG_OPTION_SIZE,
-     .offset = EXPORTER(batch_bytes),
-     .min = KIB,
-     .max = GIB,
-     .help = "Most bytes in a batch (one event always goes); without it, the exporter type's own "
-             "number."},
-    {.key = "linger",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(linger_ns),
-     .max = DURATION_HOUR,
-     .fallback = "200ms",
-     .help = "How long a batch that is not full waits for more."},
-    TABLE_END,
-};
-
-static const struct cg_option retry_options[] = {
-    {.key = "initial",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(backoff_initial_ns),
-     .min = CG_NS_PER_MS,
-     .max = DURATION_DAY,
-     .fallback = "500ms",
-     .help = "First delay after a failure that passes by itself; it doubles, with jitter."},
-    {.key = "max",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(backoff_max_ns),
-     .min = CG_NS_PER_MS,
-     .max = DURATION_DAY,
-     .fallback = "60s",
-     .help = "Longest of these delays."},
-    {.key = "hold_initial",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(hold_initial_ns),
-     .min = CG_NS_PER_MS,
-     .max = DURATION_DAY,
-     .fallback = "30s",
-     .help = "First delay while the destination refuses everything, which somebody must mend."},
-    {.key = "hold_max",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(hold_max_ns),
-     .min = CG_NS_PER_MS,
-     .max = DURATION_DAY,
-     .fallback = "5m",
-     .help = "Longest of these delays."},
-    {.key = "retry_after_max",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(retry_after_max_ns),
-     .max = DURATION_DAY,
-     .fallback = "1h",
-     .help = "Longest delay that a destination may ask for with Retry-After."},
-    {.key = "suspect_after",
-     .type = CG_OPTION_INTEGER,
-     .offset = EXPORTER(suspect_after),
-     .min = 1,
-     .max = SUSPECT_AFTER_MAX,
-     .fallback = "8",
-     .help = "Answers like 500 in a row to one batch before an event in it is suspected."},
-    {.key = "max_age",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(max_age_ns),
-     .max = 366 * DURATION_DAY,
-     .fallback = "0",
-     .help = "An event that was received longer ago is not delivered any more but set aside as a "
-             "dead letter with the reason age; needs state_dir. 0: no event is too old."},
-    TABLE_END,
-};
-
-static const struct cg_option dead_letters_options[] = {
-    {.key = "max_bytes",
-     .type = CG_OPTION_SIZE,
-     .offset = EXPORTER(dead_letter_bytes_max),
-     .min = MIB,
-     .max = 64 * GIB,
-     .fallback = "64MiB",
-     .help = "What this exporter's dead letters may take; when they are full the exporter holds "
-             "until some are replayed or dropped."},
-    TABLE_END,
-};
-
-#define PATTERNS(name, words)                                                                      \
-    {                                                                                              \
-        .key = #name, .type = CG_OPTION_STRINGS, .offset = EXPORTER(filter.name),                  \
-        .max = CG_FILTER_PATTERNS_MAX, .help = words                                               \
-    }
-
-static const struct cg_option filter_options[] = {
-    {.key = "kinds",
-     .type = CG_OPTION_STRINGS,
-     .offset = EXPORTER(filter.kinds),
-     .max = CG_FILTER_PATTERNS_MAX,
-     .help =
-         "Only events of these kinds: guest (declared by a guest), gateway (the gateway's own), "
-         "probe (read by a host probe)."},
-    PATTERNS(types, "Only events whose type matches one of these: `*` is any text, `?` one "
-                    "character. A guest chooses the last word of its types; see kinds."),
-    PATTERNS(not_types, "No events whose type matches one of these."),
-    PATTERNS(cells, "Only events of cells whose id matches one of these."),
-    PATTERNS(not_cells, "No events of cells whose id matches one of these."),
-    {.key = "labels",
-     .type = CG_OPTION_PAIRS,
-     .offset = EXPORTER(filter.labels),
-     .max = CG_LABELS_MAX,
-     .help = "Only events whose cell was registered with all these labels, each value matching the "
-             "pattern; costs more than the others, since it reads the event."},
-    TABLE_END,
-};
-
-const struct cg_option cg_schema_exporter[] = {
-    {.key = "name",
-     .type = CG_OPTION_STRING,
-     .offset = EXPORTER(name),
-     .required = true,
-     .help = "The exporter's name in metrics, logs and file names: 1 to 64 of A-Z a-z 0-9 . _ -, "
-             "not beginning with a dot, unique. The spool remembers its position under it."},
-    {.key = "type",
-     .type = CG_OPTION_STRING,
-     .offset = EXPORTER(type),
-     .required = true,
-     .help = "One of the types below."},
-    {.key = "quota",
-     .type = CG_OPTION_STRING,
-     .offset = EXPORTER(quota_text),
-     .help = "What this exporter alone may make the spool keep, as a part of spool.max_bytes (25%) "
-             "or a size; at least two segments count. Beyond it, it alone loses its oldest events, "
-             "which are counted, logged and named in telemetry.dropped. Without it, no limit."},
-    {.key = "batch", .type = CG_OPTION_SECTION, .fields = batch_options, .help = "Batching."},
-    {.key = "retry", .type = CG_OPTION_SECTION, .fields = retry_options, .help = "Delays."},
-    {.key = "dead_letters",
-     .type = CG_OPTION_SECTION,
-     .fields = dead_letters_options,
-     .help = "Events that could not be delivered, in state_dir."},
-    {.key = "watchdog",
-     .type = CG_OPTION_DURATION,
-     .offset = EXPORTER(watchdog_ns),
-     .max = DURATION_DAY,
-     .fallback = "5m",
-     .help = "A backlog for so long without an answer to any request is reported, and the "
-             "exporter's connection made anew. 0: never."},
-    {.key = "filter",
-     .type = CG_OPTION_SECTION,
-     .fields = filter_options,
-     .help = "Which events it is for; without it, all. Others count as passed."},
     TABLE_END,
 };
 
@@ -631,7 +424,7 @@ const struct cg_option cg_schema[] = {
      .help = "How the gateway ends."},
     {.key = "sandbox",
      .type = CG_OPTION_SECTION,
-     .fields = sandbox_options,
+     .fields = cg_schema_sandbox,
      .help = "What the gateway gives up before it reads a guest's first byte."},
     {.key = "log",
      .type = CG_OPTION_SECTION,

@@ -20,6 +20,8 @@ extern const struct cg_option cg_schema[];
 /* Among them the keys that every exporter has: struct cg_exporter_config. An exporter's `own` is
  * filled by its ops->options. */
 extern const struct cg_option cg_schema_exporter[];
+/* The keys of the section sandbox: struct cg_schema_file. */
+extern const struct cg_option cg_schema_sandbox[];
 /* And the keys of a cell: struct cg_cell_spec. */
 extern const struct cg_option *const cg_schema_cell;
 

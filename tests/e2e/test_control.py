@@ -275,7 +275,7 @@ def test_durations_are_checked(gateway, text):
         ("GET", "/v1/flush", 405, "POST"),
         ("PUT", "/v1/cells", 405, "GET, HEAD"),
         ("POST", "/livez", 405, "GET, HEAD"),
-        ("POST", "/v1/reload", 404, None),
+        ("PUT", "/v1/reload", 405, "POST"),
     ],
 )
 def test_methods_are_told_apart(gateway, method, path, status, allow):

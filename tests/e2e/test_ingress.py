@@ -11,6 +11,7 @@ import socket
 import struct
 
 import pytest
+from support.flows import until
 from support.gateway import Gateway
 from support.guest import Guest, frame
 
@@ -158,7 +159,7 @@ def test_a_guest_that_says_nothing_keeps_its_connection(cells):
         guest.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             guest.socket.recv(1)
-        assert cells.gateway.metric("cellgate_connections") == 2
+        until(lambda: cells.gateway.metric("cellgate_connections") == 2, "both connections")
     assert len(cells.finish()["cell-1"]) == 1001
 
 

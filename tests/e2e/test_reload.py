@@ -200,35 +200,38 @@ def test_an_unchanged_exporter_keeps_its_connection_and_a_changed_one_goes_on_wh
 
 
 def test_a_removed_exporter_stops_and_holds_nothing_in_the_spool(tmp_path):
+    cells, frames = 5, 400  # some 600 KiB each: within a cell's share, and several segments in all
     with HttpSink() as dead:
         dead.policy = lambda request: Answer(503)
         exporters = [to_file("file", tmp_path / "events.jsonl"), to_sink("dead", dead.url)]
-        spool = {"spool": {"dir": str(tmp_path / "spool"), "max_bytes": "4MiB"}}
-        with ControlledGateway(tmp_path, cells=1, exporters=exporters, config=spool) as gateway:
+        spool = {"spool": {"dir": str(tmp_path / "spool"), "max_bytes": "16MiB"}}
+        with ControlledGateway(tmp_path, cells=cells, exporters=exporters, config=spool) as gateway:
+            for number in range(cells):
+                with Guest(gateway.base(number)) as guest:
+                    guest.send_many(frames, guest_comm="x" * 1000)
+                    delivered(gateway, frames, "file", name=f"cell-{number}")
+            assert gateway.metric("cellgate_spool_segments") >= 3
+            del gateway.config["exporters"][1]
+            assert accepted(gateway)["exporters"] == {
+                **DONE,
+                "unchanged": ["file"],
+                "removed": ["dead"],
+            }
+            assert gateway.metric("cellgate_exporter_up", exporter="dead") is None
+            until(
+                lambda: gateway.metric("cellgate_spool_segments") == 1,
+                lambda: gateway.metric("cellgate_spool_segments"),
+            )
             with Guest(gateway.base()) as guest:
-                frames = 0
-                while gateway.metric("cellgate_spool_segments") < 3:
-                    guest.send_many(200, guest_comm="x" * 1000)
-                    frames += 200
-                    delivered(gateway, frames, "file")
-                del gateway.config["exporters"][1]
-                assert accepted(gateway)["exporters"] == {
-                    **DONE,
-                    "unchanged": ["file"],
-                    "removed": ["dead"],
-                }
-                assert gateway.metric("cellgate_exporter_up", exporter="dead") is None
-                until(
-                    lambda: gateway.metric("cellgate_spool_segments") == 1,
-                    lambda: gateway.metric("cellgate_spool_segments"),
-                )
                 guest.send()
                 delivered(gateway, frames + 1, "file")
 
 
 def test_an_exporter_that_cannot_be_opened_undoes_the_whole_reload(tmp_path):
     with HttpSink() as sink:
-        with ControlledGateway(tmp_path, cells=1, exporters=[to_sink("sink", sink.url)]) as gateway:
+        # The file lets a confined gateway write where the added ones do.
+        exporters = [to_sink("sink", sink.url), to_file("file", tmp_path / "events.jsonl")]
+        with ControlledGateway(tmp_path, cells=1, exporters=exporters) as gateway:
             with Guest(gateway.base()) as guest:
                 good = copy.deepcopy(gateway.config)
                 guest.send_many(5)
@@ -242,7 +245,7 @@ def test_an_exporter_that_cannot_be_opened_undoes_the_whole_reload(tmp_path):
                 refused(gateway, "exporter bad")
                 assert not pathlib.Path(f"{gateway.base(1)}_9001").exists()
                 gateway.config = good
-                assert accepted(gateway)["exporters"] == {**DONE, "unchanged": ["sink"]}
+                assert accepted(gateway)["exporters"] == {**DONE, "unchanged": ["sink", "file"]}
                 # A changed one that fails is put back, and goes on.
                 gateway.config["exporters"][0]["bearer_token_file"] = str(tmp_path / "absent")
                 refused(gateway, "bearer_token_file")

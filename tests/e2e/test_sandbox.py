@@ -119,11 +119,15 @@ def test_it_is_another_user_without_any_right(directory):
 def test_every_thread_is_under_the_filter(directory):
     with SandboxedGateway(directory) as gateway:
         has("seccomp", gateway)
-        names = set()
-        for task in pathlib.Path(f"/proc/{gateway.process.pid}/task").iterdir():
-            assert "Seccomp:\t2" in (task / "status").read_text()
-            names.add((task / "comm").read_text().strip())
-        assert {"acceptor", "spool", "http", "ingress-0", "to-file", "helper-watch"} <= names
+        tasks = pathlib.Path(f"/proc/{gateway.process.pid}/task")
+
+        def names():
+            """Each thread names itself, when it first runs."""
+            return {(task / "comm").read_text().strip() for task in tasks.iterdir()}
+
+        wanted = {"acceptor", "spool", "http", "ingress-0", "to-file", "helper-watch"}
+        until(lambda: wanted <= names(), names)
+        assert all("Seccomp:\t2" in (task / "status").read_text() for task in tasks.iterdir())
         helper = pathlib.Path(f"/proc/{gateway.helper_pid()}/status").read_text()
         assert "Seccomp:\t2" in helper and "NoNewPrivs:\t1" in helper
         assert "CapEff:\t000000000000000b" in helper  # CHOWN, DAC_OVERRIDE, FOWNER

@@ -61,6 +61,8 @@ class Gateway:
                 ],
             },
             "http": {"listen": f"unix:{self.public}"},
+            # What a test adds by a reload lies here too.
+            "sandbox": {"write_paths": [str(self.directory)]},
             "exporters": exporters,
         }
         self.config.update(config or {})

@@ -7,6 +7,7 @@
 What a well-behaved server says is the business of support/otlp.py. One thread a connection.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import socketserver
@@ -18,6 +19,7 @@ from typing import Optional
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from support.otlp import records_of, response
@@ -208,7 +210,9 @@ class GrpcSink:
             if reply.trailers is not None and (reply.reset is None or reply.early):
                 state.send_headers(stream_id, list(reply.trailers.items()), end_stream=True)
         if reply.reset is not None:
-            state.reset_stream(stream_id, reply.reset)
+            # An early reply to a request that has come whole meanwhile has ended the stream already.
+            with contextlib.suppress(h2.exceptions.StreamClosedError):
+                state.reset_stream(stream_id, reply.reset)
         if reply.goaway is not None:
             state.close_connection(reply.goaway)
             return False

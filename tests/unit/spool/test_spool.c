@@ -673,7 +673,7 @@ int main(void)
     Suite *suite = suite_create("spool");
     TCase *tcase = tcase_create("spool");
     tcase_add_checked_fixture(tcase, make_test_dir, remove_test_dir);
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, events_come_back_unchanged_and_in_order, 0, 2);
     tcase_add_test(tcase, a_batch_keeps_to_its_limits_and_is_never_empty);
     tcase_add_test(tcase, positions_sequences_and_connections_survive);
