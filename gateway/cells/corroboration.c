@@ -91,7 +91,7 @@ static void write_declared(const struct cg_witness *witness, struct cg_life_even
 {
     struct cg_witness_source *sorted[CG_WITNESS_SOURCES_MAX];
     memcpy(sorted, witness->sources, sizeof(sorted));
-    qsort(sorted, witness->sources_count, sizeof(*sorted), compare_sources);
+    qsort(sorted, witness->sources_count, sizeof(struct cg_witness_source *), compare_sources);
     cg_life_event_open(event, CG_BYTES("declared"));
     append_str(event, "{\"bySource\":{");
     for (unsigned i = 0; i < witness->sources_count; i++) {

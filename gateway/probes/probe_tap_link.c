@@ -308,10 +308,10 @@ static enum cg_probe_outcome ask_sysfs(const struct tap *tap, struct cg_link *re
     char state[SYSFS_BYTES_MAX];
     size_t len = 0;
     if (cg_probe_read_file(fd, "operstate", state, sizeof(state), &len, err) == CG_PROBE_READ) {
-        for (uint8_t i = 0; i <= IF_OPER_UP; i++) {
-            const char *name = cg_link_operstate_name(i);
+        for (unsigned i = 0; i <= IF_OPER_UP; i++) {
+            const char *name = cg_link_operstate_name((uint8_t)i);
             bool same = len == strlen(name) + 1 && memcmp(state, name, len - 1) == 0;
-            link.operstate = same ? i : link.operstate;
+            link.operstate = same ? (uint8_t)i : link.operstate;
         }
     }
     link.index = (int)read_sysfs(fd, "ifindex");

@@ -619,6 +619,29 @@ def test_configured_cells_have_probes_too_and_none_costs_nothing(tmp_path):
         assert gateway.show("cell-1")[1]["probes"] == []
 
 
+@pytest.mark.parametrize("config,kept", [
+    ({}, 0),
+    ({"nftables": {"enabled": True}}, 1 << 12),
+    ({"netns": True}, 1 << 21),
+])
+def test_only_the_capabilities_that_probes_are_given_are_kept(tmp_path, config, kept):
+    if os.geteuid() != 0:
+        pytest.skip("who is not root has no capabilities to keep")
+    with ControlledGateway(tmp_path, config={"probes": config}) as gateway:
+        line = gateway.wait_log("event=sandbox ")
+        assert f" capabilities={kept} " in line
+        status = open(f"/proc/{gateway.process.pid}/status").read()
+        assert int(re.search(r"CapEff:\s+(\w+)", status)[1], 16) == kept
+
+
+def test_a_namespace_is_denied_unless_probes_may_enter_any(tmp_path):
+    with Host(tmp_path, netns=False) as host:
+        host.put(tap_link={"interface": "lo", "netns": "/run/netns/any"})
+        failed = host.wait_probe("tap_link", lambda p: p["errors"] >= 1)
+        assert failed["last_error"]["reason"] == "denied"
+        assert "probes.netns" in failed["last_error"]["detail"]
+
+
 def test_readings_are_signed_and_verify(tmp_path):
     key = tmp_path / "k.key"
     subprocess.run([BINARY, "keygen", "--kid", "k", "--out", str(tmp_path)], check=True)
