@@ -105,7 +105,7 @@ START_TEST(values_count_and_not_how_they_are_written)
     static const char *const same[] = {
         "exporters:\n  - {type: jsonl, path: /tmp/a, name: a}\n",
         "{\"exporters\": [{\"name\": \"a\", \"type\": \"jsonl\", \"path\": \"/tmp/a\"}]}",
-        "spool: {max_bytes: 64MiB, sync: 200ms}\ningress: {threads: 0}\n" EXPORTERS,
+        ("spool: {max_bytes: 64MiB, sync: 200ms}\ningress: {threads: 0}\n" EXPORTERS),
         "exporters: [{name: a, type: jsonl, path: /tmp/a, retry: {initial: 500ms, max: 1m}}]\n",
     };
     struct cg_config *running = load(EXPORTERS);
