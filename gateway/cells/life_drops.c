@@ -89,10 +89,10 @@ static bool drop_range(struct cg_life *life, enum cg_life_drop reason, uint64_t 
     return true;
 }
 
-void cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint64_t sequence)
+bool cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint64_t sequence)
 {
     CG_ASSERT(reason == CG_DROP_SIGNING);
-    (void)drop_range(life, reason, sequence, sequence);
+    return drop_range(life, reason, sequence, sequence);
 }
 
 void cg_life_lose(struct cg_life *life, const struct cg_spool_loss *loss)

@@ -85,7 +85,9 @@ static enum cg_refusal take_body(struct cg_pipeline *pipeline, struct cg_channel
                                    room, &meta);
     if (len == 0) {
         taken->unsigned_events++;
-        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp->sequence);
+        if (!cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp->sequence)) {
+            stamp->sequence--;
+        }
     } else {
         cg_spool_writer_end(pipeline->writer, len, &meta, channel->cell->run);
     }
@@ -176,6 +178,15 @@ static struct cg_stamp stamp_next(struct cg_cell *cell, uint64_t realtime_ns, ui
     return stamp;
 }
 
+/* Names the number as dropped, or else leaves it to the next event. */
+static enum cg_told drop_unsigned(struct cg_channel *channel, uint64_t sequence)
+{
+    if (!cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, sequence)) {
+        atomic_store_explicit(&channel->cell->sequence, sequence - 1, memory_order_relaxed);
+    }
+    return CG_TOLD_UNSIGNED;
+}
+
 enum cg_told cg_pipeline_observe(struct cg_pipeline *pipeline, struct cg_channel *channel,
                                  const struct cg_reading *reading)
 {
@@ -195,8 +206,7 @@ enum cg_told cg_pipeline_observe(struct cg_pipeline *pipeline, struct cg_channel
     size_t len = cg_envelope_probe(pipeline->envelope, pipeline->signer, &stamp, &content, uuid,
                                    room, &meta);
     if (len == 0) {
-        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp.sequence);
-        return CG_TOLD_UNSIGNED;
+        return drop_unsigned(channel, stamp.sequence);
     }
     cg_spool_writer_end(pipeline->writer, len, &meta, channel->cell->run);
     return CG_TOLD_STAGED;
@@ -218,8 +228,7 @@ enum cg_told cg_pipeline_tell(struct cg_pipeline *pipeline, struct cg_channel *c
         cg_envelope_gateway(pipeline->envelope, pipeline->signer, &stamp, event->type,
                             event->members, event->count, event->severity, uuid, room, &meta);
     if (len == 0) {
-        cg_life_drop_sequence(&channel->life, CG_DROP_SIGNING, stamp.sequence);
-        return CG_TOLD_UNSIGNED;
+        return drop_unsigned(channel, stamp.sequence);
     }
     const struct cg_silence_facts silence = cg_silence_facts_of(cell);
     meta.silence = cg_life_silence_after(&channel->life, event, &silence);

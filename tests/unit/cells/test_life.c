@@ -265,9 +265,9 @@ START_TEST(drops_are_told_at_once_and_then_every_ten_seconds)
     for (unsigned i = 0; i < sizeof(without_numbers) / sizeof(without_numbers[0]); i++) {
         cg_life_drop(&life, without_numbers[i], i + 1);
     }
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 5);
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 6);
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 9);
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 5));
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 6));
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 9));
     pass_ms(9999);
     expect_nothing();
     pass_ms(1);
@@ -292,7 +292,7 @@ START_TEST(what_the_spool_has_lost_is_told_with_its_ranges_and_marked_as_told)
     cg_life_drop(&life, CG_DROP_PEER, 2);
     lose(CG_SPOOL_LOSS_POWER, 11, 1048586);
     lose(CG_SPOOL_LOSS_OVERFLOW, 3, 5);
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 9);
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 9));
     lose(CG_SPOOL_LOSS_OVERFLOW, 7, 7);
     lose(CG_SPOOL_LOSS_QUOTA, 8, 8);
     lose(CG_SPOOL_LOSS_DAMAGE, 20, 21);
@@ -315,7 +315,7 @@ END_TEST
 START_TEST(losses_behind_many_ranges_count_as_told_with_the_event_that_names_them)
 {
     for (uint64_t i = 1; i <= 1000; i++) {
-        cg_life_drop_sequence(&life, CG_DROP_SIGNING, 3 * i);
+        ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 3 * i));
     }
     lose(CG_SPOOL_LOSS_OVERFLOW, 4000, 4100);
     ck_assert(cg_life_next(&life, &facts, &event));
@@ -350,11 +350,22 @@ START_TEST(the_last_chance_knows_no_limits_in_time)
 }
 END_TEST
 
+START_TEST(a_number_that_there_is_no_room_to_name_is_left_to_the_next_event)
+{
+    for (uint64_t i = 1; i <= CG_LIFE_RANGES_MAX; i++) {
+        ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 2 * i));
+    }
+    const uint64_t last = UINT64_C(2) * CG_LIFE_RANGES_MAX;
+    ck_assert(!cg_life_drop_sequence(&life, CG_DROP_SIGNING, last + 2));
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, last + 1)); /* needs no room */
+}
+END_TEST
+
 START_TEST(many_ranges_become_several_events_that_name_them_all)
 {
     enum { RANGES = 2000 };
     for (uint64_t i = 1; i <= RANGES; i++) {
-        cg_life_drop_sequence(&life, CG_DROP_SIGNING, UINT64_MAX - 3 * i);
+        ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, UINT64_MAX - 3 * i));
     }
     cg_life_drop(&life, CG_DROP_WIRE_ERROR, 3);
     uint64_t ranges = 0, told = 0;
@@ -378,9 +389,9 @@ END_TEST
 
 START_TEST(an_account_that_cannot_be_signed_is_told_by_the_next)
 {
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 4);
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 4));
     ck_assert(cg_life_next(&life, &facts, &event));
-    cg_life_drop_sequence(&life, CG_DROP_SIGNING, 5); /* the account's own number */
+    ck_assert(cg_life_drop_sequence(&life, CG_DROP_SIGNING, 5)); /* the account's own number */
     cg_life_told(&life, &facts, &event, false);
     expect_nothing();
     pass_ms(10000);
@@ -420,6 +431,7 @@ int main(void)
     tcase_add_test(tcase, what_the_spool_has_lost_is_told_with_its_ranges_and_marked_as_told);
     tcase_add_test(tcase, losses_behind_many_ranges_count_as_told_with_the_event_that_names_them);
     tcase_add_test(tcase, the_last_chance_knows_no_limits_in_time);
+    tcase_add_test(tcase, a_number_that_there_is_no_room_to_name_is_left_to_the_next_event);
     tcase_add_test(tcase, many_ranges_become_several_events_that_name_them_all);
     tcase_add_test(tcase, an_account_that_cannot_be_signed_is_told_by_the_next);
     tcase_add_test(tcase, the_end_says_what_the_run_came_to);
