@@ -7,6 +7,17 @@
 
 enum { ROW_BYTES_MAX = 8192 };
 
+/* As a terminated string; NULL: no memory. The bytes hold no NUL. */
+static char *copy_of(struct cg_bytes text)
+{
+    char *copy = malloc(text.len + 1);
+    if (copy != NULL) {
+        memcpy(copy, text.data, text.len);
+        copy[text.len] = '\0';
+    }
+    return copy;
+}
+
 /* --- tables --- */
 
 static void free_reprs(struct cg_nft_reprs *reprs)
@@ -86,7 +97,7 @@ bool cg_nft_ruleset_add_table(struct cg_nft_ruleset *ruleset, const struct cg_nf
         ruleset->cap = cap;
     }
     struct cg_nft_table table = {
-        .family = family, .name = strndup(name.data, name.len), .handle = message->handle};
+        .family = family, .name = copy_of(name), .handle = message->handle};
     if (table.name == NULL) {
         return false;
     }
@@ -275,8 +286,7 @@ static bool add_repr(struct reading *reading, uint64_t handle)
         reprs->items = grown;
         reading->cap = cap;
     }
-    struct cg_bytes text = cut_repr(reading);
-    char *copy = strndup(text.data, text.len);
+    char *copy = copy_of(cut_repr(reading));
     if (copy != NULL) {
         reprs->items[reprs->count++] = (struct cg_nft_repr){handle, copy};
     }
