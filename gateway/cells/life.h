@@ -120,7 +120,8 @@ void cg_life_stream(struct cg_life *life, const struct cg_life_stream *stream,
 void cg_life_drop(struct cg_life *life, enum cg_life_drop reason, uint64_t more);
 /* The same of an event whose sequence number is to be named. False: there is no memory, or no room,
  * to name it; then the number must not count as used, or it would be a hole that nobody names. */
-CG_MUST_USE bool cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason, uint64_t sequence);
+CG_MUST_USE bool cg_life_drop_sequence(struct cg_life *life, enum cg_life_drop reason,
+                                       uint64_t sequence);
 /* A range of the run's sequences that the spool has lost. */
 void cg_life_lose(struct cg_life *life, const struct cg_spool_loss *loss);
 /* The gateway stops reading the cell, and goes on; both may be said again. */
