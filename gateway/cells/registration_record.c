@@ -67,9 +67,9 @@ static void put_spec(struct cg_buf *out, const struct cg_cell_spec *spec)
         }
         cg_buf_append_char(out, '}');
     }
-    if (!cg_probe_spec_is_empty(&spec->probes)) {
+    if (spec->probes != NULL && !cg_probe_spec_is_empty(spec->probes)) {
         put_key(out, "probes");
-        cg_probe_spec_render(&spec->probes, out);
+        cg_probe_spec_render(spec->probes, out);
     }
 }
 
@@ -209,10 +209,11 @@ static void take_labels(struct reading *reading, struct cg_cell_spec *spec)
 static void take_probes(struct reading *reading, struct cg_cell_spec *spec)
 {
     uint32_t object = cg_json_find(reading->json, reading->object, CG_BYTES("probes"));
+    struct cg_record *record = reading->record;
+    spec->probes = object == 0 ? NULL : &record->probes;
     reading->good =
-        reading->good &&
-        (object == 0 ||
-         cg_probe_spec_read(reading->json, object, &reading->record->texts, &spec->probes, NULL));
+        reading->good && (object == 0 || cg_probe_spec_read(reading->json, object, &record->texts,
+                                                            &record->probes, NULL));
 }
 
 static void take_registration(struct reading *reading, struct cg_kept_registration *registration)

@@ -39,6 +39,7 @@ struct cg_record {
 
     /* What a parsed record points into. */
     struct cg_pair labels[CG_LABELS_MAX];
+    struct cg_probe_spec probes;
     struct cg_buf texts;
 };
 

@@ -134,8 +134,8 @@ static struct cg_cell *new_cell(const struct cg_cell_spec *spec, struct cg_bytes
     struct cg_bytes hash_text = cg_bytes_str(spec->spec_signature_hash);
     struct cg_bytes traceparent = cg_bytes_str(spec->traceparent);
     struct cg_bytes base = cg_bytes(spec->vsock_uds_base, strlen(spec->vsock_uds_base) + 1);
-    bool probed = !cg_probe_spec_is_empty(&spec->probes);
-    size_t probe_texts = probed ? cg_probe_spec_bytes(&spec->probes) : 0;
+    bool probed = spec->probes != NULL && !cg_probe_spec_is_empty(spec->probes);
+    size_t probe_texts = probed ? cg_probe_spec_bytes(spec->probes) : 0;
     struct cg_cell *cell =
         calloc(1, sizeof(*cell) + (probed ? sizeof(struct cg_probe_spec) : 0) + probe_texts +
                       base.len + cell_id.len + run_id.len + cg_json_escaped_len(hash_text) +
@@ -147,7 +147,7 @@ static struct cg_cell *new_cell(const struct cg_cell_spec *spec, struct cg_bytes
     if (probed) {
         struct cg_probe_spec *probes = (struct cg_probe_spec *)(void *)at;
         at += sizeof(*probes);
-        *probes = cg_probe_spec_place(&spec->probes, at);
+        *probes = cg_probe_spec_place(spec->probes, at);
         at += probe_texts;
         cell->probes = probes;
     }

@@ -25,10 +25,10 @@ struct cg_cell_spec {
     const char *vsock_uds_base;
     const char *traceparent; /* NULL: none */
     struct cg_pairs labels;
-    uint64_t keepalive_window_ns; /* 0: the gateway's default */
-    uint64_t socket_mode;         /* 0: 0600 */
-    struct cg_range owner;        /* first: uid, last: gid; absent: the gateway's own */
-    struct cg_probe_spec probes;
+    uint64_t keepalive_window_ns;       /* 0: the gateway's default */
+    uint64_t socket_mode;               /* 0: 0600 */
+    struct cg_range owner;              /* first: uid, last: gid; absent: the gateway's own */
+    const struct cg_probe_spec *probes; /* NULL: nothing, as in most of thousands */
 };
 
 enum cg_cell_state {

@@ -171,5 +171,6 @@ bool cg_cell_spec_check(const struct cg_cell_spec *spec, struct cg_error *err)
         (spec->owner.first >= UINT32_MAX || spec->owner.last >= UINT32_MAX)) {
         return cg_error_set(err, "owner: must be a user id and a group id");
     }
-    return check_labels(spec->labels, err) && cg_probe_spec_check(&spec->probes, err);
+    return check_labels(spec->labels, err) &&
+           (spec->probes == NULL || cg_probe_spec_check(spec->probes, err));
 }

@@ -122,7 +122,8 @@ static bool is_allowed(const struct cg_enrolment_config *config, const struct cg
         answer(result, CG_ENROL_FORBIDDEN, "owner");
         return cg_error_set(&result->detail, "not within ingress.owners");
     }
-    if (!cg_probe_spec_within(&spec->probes, config->probe_roots, &result->detail)) {
+    if (spec->probes != NULL &&
+        !cg_probe_spec_within(spec->probes, config->probe_roots, &result->detail)) {
         answer(result, CG_ENROL_FORBIDDEN, "probes");
         return false;
     }

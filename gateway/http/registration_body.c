@@ -197,8 +197,9 @@ static bool read_probes(struct reading *reading, const char *member, uint32_t no
 {
     struct cg_registration_body *registration = reading->registration;
     struct cg_error err = {0};
-    return cg_probe_spec_read(&reading->json, node, &registration->texts,
-                              &registration->request.spec.probes, &err) ||
+    registration->request.spec.probes = &registration->probes;
+    return cg_probe_spec_read(&reading->json, node, &registration->texts, &registration->probes,
+                              &err) ||
            refuse_member(reading, member, err.text);
 }
 

@@ -18,6 +18,7 @@ enum { CG_REGISTRATION_BODY_BYTES_MAX = 64 << 10 };
 struct cg_registration_body {
     struct cg_enrol_request request; /* borrows from the rest */
     struct cg_pair labels[CG_LABELS_MAX];
+    struct cg_probe_spec probes;
     struct cg_buf texts;
 };
 

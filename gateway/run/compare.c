@@ -1,6 +1,7 @@
 #include "run/compare.h"
 
 #include "cellgate/error.h"
+#include "run/options.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,7 +97,8 @@ static void compare(const struct comparing *comparing, const struct cg_option *o
         here.option = option;
         here.live = here.live || option->live;
         if (option->type == CG_OPTION_SECTION) {
-            compare(comparing, option->fields, member(a, option), member(b, option), &here);
+            compare(comparing, option->fields, cg_option_section(option, a),
+                    cg_option_section(option, b), &here);
         } else if (!same_value(option, member(a, option), member(b, option))) {
             comparing->visit(comparing->context, &here);
         }

@@ -14,7 +14,8 @@ struct chunk {
 };
 
 struct cg_config_memory {
-    struct chunk *chunks; /* the first one is being filled */
+    struct chunk *chunks; /* the first one is being filled, … */
+    struct chunk *texts;  /* … as is this one of texts, which need no alignment */
     bool failed;
 };
 
@@ -23,20 +24,26 @@ struct cg_config_memory *cg_config_memory_new(void)
     return calloc(1, sizeof(struct cg_config_memory));
 }
 
+static void free_chunks(struct chunk *chunks)
+{
+    while (chunks != NULL) {
+        struct chunk *chunk = chunks;
+        chunks = chunk->next;
+        free(chunk);
+    }
+}
+
 void cg_config_memory_free(struct cg_config_memory *memory)
 {
     if (memory == NULL) {
         return;
     }
-    while (memory->chunks != NULL) {
-        struct chunk *chunk = memory->chunks;
-        memory->chunks = chunk->next;
-        free(chunk);
-    }
+    free_chunks(memory->chunks);
+    free_chunks(memory->texts);
     free(memory);
 }
 
-static struct chunk *add_chunk(struct cg_config_memory *memory, size_t size)
+static struct chunk *add_chunk(struct cg_config_memory *memory, struct chunk **chunks, size_t size)
 {
     size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
     struct chunk *chunk = calloc(1, sizeof(*chunk) + room);
@@ -45,9 +52,23 @@ static struct chunk *add_chunk(struct cg_config_memory *memory, size_t size)
         return NULL;
     }
     chunk->size = room;
-    chunk->next = memory->chunks;
-    memory->chunks = chunk;
+    chunk->next = *chunks;
+    *chunks = chunk;
     return chunk;
+}
+
+static void *take(struct cg_config_memory *memory, struct chunk **chunks, size_t size)
+{
+    struct chunk *chunk = *chunks;
+    if (chunk == NULL || chunk->size - chunk->used < size) {
+        chunk = add_chunk(memory, chunks, size);
+        if (chunk == NULL) {
+            return NULL;
+        }
+    }
+    void *result = chunk->bytes + chunk->used;
+    chunk->used += size;
+    return result;
 }
 
 void *cg_config_memory_alloc(struct cg_config_memory *memory, size_t size)
@@ -57,16 +78,7 @@ void *cg_config_memory_alloc(struct cg_config_memory *memory, size_t size)
         return NULL;
     }
     size_t rounded = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-    struct chunk *chunk = memory->chunks;
-    if (chunk == NULL || chunk->size - chunk->used < rounded) {
-        chunk = add_chunk(memory, rounded);
-        if (chunk == NULL) {
-            return NULL;
-        }
-    }
-    void *result = chunk->bytes + chunk->used;
-    chunk->used += rounded;
-    return result;
+    return take(memory, &memory->chunks, rounded);
 }
 
 void *cg_config_memory_array(struct cg_config_memory *memory, size_t count, size_t element_size)
@@ -81,7 +93,7 @@ void *cg_config_memory_array(struct cg_config_memory *memory, size_t count, size
 
 const char *cg_config_memory_copy(struct cg_config_memory *memory, struct cg_bytes text)
 {
-    char *copy = cg_config_memory_alloc(memory, text.len + 1);
+    char *copy = take(memory, &memory->texts, text.len + 1);
     if (copy != NULL && text.len > 0) {
         memcpy(copy, text.data, text.len); /* terminated: the memory is zeroed */
     }

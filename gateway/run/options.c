@@ -359,6 +359,34 @@ static bool kind_fits(enum cg_option_type type, enum cg_node_kind kind)
     }
 }
 
+static void read_section(struct cg_options_reader *reader, const struct cg_option *option,
+                         const struct cg_node *node, void *target)
+{
+    struct cg_option_part part = {option->fields, target};
+    if (option->element_size > 0) {
+        part.target = cg_config_memory_alloc(reader->memory, option->element_size);
+        *(void **)target = part.target;
+    }
+    if (part.target != NULL) {
+        cg_options_read(reader, node, cg_node_place(node), &part, 1);
+    }
+}
+
+const void *cg_option_section(const struct cg_option *option, const void *owner)
+{
+    static const union {
+        max_align_t aligned;
+        char bytes[CG_OPTION_SECTION_BYTES_MAX];
+    } nothing;
+    const char *member = (const char *)owner + option->offset;
+    if (option->element_size == 0) {
+        return member;
+    }
+    CG_ASSERT(option->element_size <= sizeof(nothing));
+    const void *section = *(const void *const *)(const void *)member;
+    return section == NULL ? &nothing : section;
+}
+
 static void read_value(struct cg_options_reader *reader, const struct cg_option *option,
                        const struct cg_node *node, void *target)
 {
@@ -376,11 +404,9 @@ static void read_value(struct cg_options_reader *reader, const struct cg_option 
     case CG_OPTION_RANGE:
         read_range(reader, option, node, target);
         return;
-    case CG_OPTION_SECTION: {
-        const struct cg_option_part part = {option->fields, target};
-        cg_options_read(reader, node, cg_node_place(node), &part, 1);
+    case CG_OPTION_SECTION:
+        read_section(reader, option, node, target);
         return;
-    }
     case CG_OPTION_SECTIONS:
         read_sections(reader, option, node, target);
         return;
@@ -397,6 +423,9 @@ static void read_absent(struct cg_options_reader *reader, const struct cg_option
     if (option->required) {
         cg_problems_add(reader->problems, place, "missing key '%s'", option->key);
         return;
+    }
+    if (option->type == CG_OPTION_SECTION && option->element_size > 0) {
+        return; /* NULL */
     }
     if (option->type == CG_OPTION_SECTION) {
         const struct cg_option_part part = {option->fields, target};

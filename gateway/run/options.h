@@ -19,6 +19,7 @@ struct cg_option_part {
     void *target;
 };
 
+enum { CG_OPTION_SECTION_BYTES_MAX = 256 }; /* of one that is a pointer */
 enum { CG_OPTION_PARTS_MAX = 2, CG_OPTIONS_PER_MAP_MAX = 64 };
 
 struct cg_options_reader {
@@ -34,6 +35,10 @@ struct cg_options_reader {
  * missed. */
 void cg_options_read(struct cg_options_reader *reader, const struct cg_node *map,
                      struct cg_place place, const struct cg_option_part *parts, size_t parts_count);
+
+/* The struct of a section within its owner's; zeros for one that is a pointer and NULL. Borrowed.
+ */
+const void *cg_option_section(const struct cg_option *option, const void *owner);
 
 /* The entry of that key, or NULL. */
 const struct cg_option *cg_option_find(const struct cg_option *options, struct cg_bytes key);

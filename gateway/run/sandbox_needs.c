@@ -161,8 +161,9 @@ static void allow_probes(struct rules *rules, const struct cg_sections *cells)
 {
     const struct cg_cell_spec *specs = cells->items;
     for (size_t i = 0; i < cells->count; i++) {
-        for (unsigned text = 0; text < CG_PROBE_TEXT_COUNT; text++) {
-            const char *path = specs[i].probes.text[text];
+        const struct cg_probe_spec *probes = specs[i].probes;
+        for (unsigned text = 0; probes != NULL && text < CG_PROBE_TEXT_COUNT; text++) {
+            const char *path = probes->text[text];
             if (path != NULL && path[0] == '/') {
                 allow_directory_of(rules, path, CG_LANDLOCK_READ);
             }

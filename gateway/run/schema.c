@@ -81,7 +81,9 @@ static const struct cg_option cell_options[] = {
      .help = "A W3C trace context that goes on each of the cell's events."},
     {.key = "probes",
      .type = CG_OPTION_SECTION,
+     .offset = CELL(probes),
      .fields = cg_schema_cell_probes,
+     .element_size = sizeof(struct cg_probe_spec),
      .help = "Where the host probes look for this cell; what is not said here, the section probes "
              "says for all."},
     TABLE_END,

@@ -29,7 +29,7 @@ extern const struct cg_option *const cg_schema_cell;
 
 /* The section `probes`: struct cg_schema_file. */
 extern const struct cg_option cg_schema_probes[];
-/* A cell's member `probes`: struct cg_cell_spec. */
+/* A cell's member `probes`: struct cg_probe_spec. */
 extern const struct cg_option cg_schema_cell_probes[];
 
 #endif

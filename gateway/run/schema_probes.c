@@ -3,7 +3,7 @@
 #include "run/schema.h"
 
 #define PROBES(member) offsetof(struct cg_schema_file, gateway.probes.member)
-#define OWN(member)    offsetof(struct cg_cell_spec, probes.member)
+#define OWN(member)    offsetof(struct cg_probe_spec, member)
 #define TABLE_END                                                                                  \
     {                                                                                              \
         .key = NULL                                                                                \

@@ -11,8 +11,8 @@ struct showing {
     struct cg_buf *out;
 };
 
-static void put_members(const struct showing *showing, const struct cg_option_part *part,
-                        unsigned indent, bool dash);
+static void put_members(const struct showing *showing, const struct cg_option *options,
+                        const void *owner, unsigned indent, bool dash);
 
 static void put_indent(unsigned indent, struct cg_buf *out)
 {
@@ -107,11 +107,10 @@ static void put_sections(const struct showing *showing, const struct cg_option *
     (void)cg_buf_append_str(showing->out, sections->count == 0 ? " []\n" : "\n");
     char *element = sections->items;
     for (size_t i = 0; i < sections->count; i++, element += option->element_size) {
-        const struct cg_option_part common = {option->fields, element};
         struct cg_option_part own;
-        put_members(showing, &common, indent + 4, true);
+        put_members(showing, option->fields, element, indent + 4, true);
         if (showing->more != NULL && showing->more(option, element, &own)) {
-            put_members(showing, &own, indent + 4, false);
+            put_members(showing, own.options, own.target, indent + 4, false);
         }
     }
 }
@@ -144,14 +143,14 @@ static void put_scalar(const struct cg_option *option, const void *member, struc
     }
 }
 
-static void put_member(const struct showing *showing, const struct cg_option *option, void *member,
-                       unsigned indent)
+static void put_member(const struct showing *showing, const struct cg_option *option,
+                       const void *owner, unsigned indent)
 {
+    const void *member = (const char *)owner + option->offset;
     (void)cg_buf_printf(showing->out, "%s:", option->key);
     if (option->type == CG_OPTION_SECTION) {
-        const struct cg_option_part part = {option->fields, member};
         (void)cg_buf_append_char(showing->out, '\n');
-        put_members(showing, &part, indent + 2, false);
+        put_members(showing, option->fields, cg_option_section(option, owner), indent + 2, false);
     } else if (option->type == CG_OPTION_SECTIONS) {
         put_sections(showing, option, member, indent);
     } else {
@@ -163,21 +162,21 @@ static void put_member(const struct showing *showing, const struct cg_option *op
 
 /* With `dash` the first member begins an element of a list. The recursion is as deep as the tables.
  */
-static void put_members(const struct showing *showing, const struct cg_option_part *part,
-                        unsigned indent, bool dash)
+static void put_members(const struct showing *showing, const struct cg_option *options,
+                        const void *owner, unsigned indent, bool dash)
 {
-    for (const struct cg_option *option = part->options; option->key != NULL; option++) {
+    for (const struct cg_option *option = options; option->key != NULL; option++) {
         put_indent(dash ? indent - 2 : indent, showing->out);
         (void)cg_buf_append_str(showing->out, dash ? "- " : "");
         dash = false;
-        put_member(showing, option, (char *)part->target + option->offset, indent);
+        put_member(showing, option, owner, indent);
     }
 }
 
 void cg_show_yaml(const struct cg_option_part *part, cg_show_more *more, struct cg_buf *out)
 {
     const struct showing showing = {.more = more, .out = out};
-    put_members(&showing, part, 0, false);
+    put_members(&showing, part->options, part->target, 0, false);
 }
 
 /* --- as a reference --- */

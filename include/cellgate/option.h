@@ -27,7 +27,8 @@ enum cg_option_type {                   /* member it fills, and how it is writte
                       CG_OPTION_STRINGS,   /* struct cg_strings: a list of texts, or one text */
                       CG_OPTION_PAIRS,     /* struct cg_pairs: a map of text to text */
                       CG_OPTION_RANGE,     /* struct cg_range: [first, last], two integers */
-                      CG_OPTION_SECTION,   /* an embedded struct: a map, by the table `fields` */
+                      CG_OPTION_SECTION,   /* an embedded struct: a map, by the table `fields`; with
+                                              an element_size, a pointer to one, NULL without it */
                       CG_OPTION_SECTIONS,  /* struct cg_sections: a list of maps, by the table
                                               `fields` */
 };

@@ -56,6 +56,9 @@ static void reopen(void)
 
 static const struct cg_pair labels[] = {{"team", "a\"b\\c"}, {"caf\xc3\xa9", ""}};
 
+static const struct cg_probe_spec probes = {.text = {[CG_PROBE_TAP_INTERFACE] = "tap\"0"},
+                                            .flush = true};
+
 static struct cg_kept_registration registration_of(const char *cell_id, const char *run_id)
 {
     return (struct cg_kept_registration){
@@ -65,7 +68,7 @@ static struct cg_kept_registration registration_of(const char *cell_id, const ch
                  .vsock_uds_base = "/run/vm/caf\xc3\xa9 1.vsock",
                  .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
                  .labels = {labels, 2},
-                 .probes = {.text = {[CG_PROBE_TAP_INTERFACE] = "tap\"0"}, .flush = true},
+                 .probes = &probes,
                  .keepalive_window_ns = 12345,
                  .socket_mode = 0660,
                  .owner = {.present = true, .first = 10, .last = 11}},
@@ -98,8 +101,8 @@ static void expect_whole(void *context, const struct cg_kept_registration *got, 
     ck_assert_str_eq(got->spec.spec_signature_hash, want.spec.spec_signature_hash);
     ck_assert_str_eq(got->spec.vsock_uds_base, want.spec.vsock_uds_base);
     ck_assert_str_eq(got->spec.traceparent, want.spec.traceparent);
-    ck_assert_str_eq(got->spec.probes.text[CG_PROBE_TAP_INTERFACE], "tap\"0");
-    ck_assert(got->spec.probes.flush);
+    ck_assert_str_eq(got->spec.probes->text[CG_PROBE_TAP_INTERFACE], "tap\"0");
+    ck_assert(got->spec.probes->flush);
     ck_assert_uint_eq(got->spec.labels.count, 2);
     for (size_t i = 0; i < 2; i++) {
         ck_assert_str_eq(got->spec.labels.items[i].key, labels[i].key);

@@ -39,8 +39,8 @@ START_TEST(every_member_is_read)
     ck_assert_str_eq(spec->labels.items[1].key, "k\xc3\xa9");
     ck_assert_str_eq(spec->labels.items[1].value, "\"q\"");
     ck_assert_uint_eq(registration.request.vmm_pid, 4242);
-    ck_assert_str_eq(spec->probes.text[CG_PROBE_CGROUP_PATH], "/sys/fs/cgroup/a");
-    ck_assert_uint_eq(spec->probes.interval_ns[CG_PROBE_CGROUP], 250 * CG_NS_PER_MS);
+    ck_assert_str_eq(spec->probes->text[CG_PROBE_CGROUP_PATH], "/sys/fs/cgroup/a");
+    ck_assert_uint_eq(spec->probes->interval_ns[CG_PROBE_CGROUP], 250 * CG_NS_PER_MS);
     cg_registration_body_fini(&registration);
 }
 END_TEST
