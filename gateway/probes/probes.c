@@ -1,5 +1,6 @@
 #include "probes/probes.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/log.h"
 #include "probes/watch.h"
@@ -10,6 +11,7 @@
 enum {
     LOG_PERIOD_S = 10,
     LOG_LINES_MAX = 100,
+    TURN_MS = 50,         /* between two looks at what is due, so that few wake-ups serve many */
     DUE_MAX = 64,         /* in one turn, so that descriptors are served too */
     LEAVE_GRACE_MS = 200, /* beyond the deadline of the readings themselves */
 };
@@ -106,17 +108,20 @@ static void turn(struct cg_probes *probes)
 {
     struct cg_loop_ready ready;
     uint64_t due_ns = probes->timers.first == NULL ? UINT64_MAX : probes->timers.first->due_ns;
+    due_ns = due_ns < probes->not_before_ns ? probes->not_before_ns : due_ns;
     cg_loop_wait(&probes->host.loop, cg_clock_monotonic(probes->host.clock), due_ns, &ready);
     probes->now_ns = cg_clock_monotonic(probes->host.clock);
     for (unsigned i = 0; i < ready.count; i++) {
         const struct cg_probe_source *source = ready.data[i];
         source->serve(source->context);
     }
-    for (unsigned i = 0; i < DUE_MAX && probes->timers.first != NULL &&
-                         probes->timers.first->due_ns <= probes->now_ns;
-         i++) {
+    unsigned served = 0;
+    while (served < DUE_MAX && probes->timers.first != NULL &&
+           probes->timers.first->due_ns <= probes->now_ns) {
         cg_probe_watch_due(CG_LIST_ENTRY(probes->timers.first, struct cg_probe_due, timer));
+        served++;
     }
+    probes->not_before_ns = served == DUE_MAX ? 0 : probes->now_ns + TURN_MS * CG_NS_PER_MS;
     /* Behind the descriptors: what leaves may take one of them along. */
     if (ready.woken) {
         take_inbox(probes);
@@ -296,11 +301,10 @@ static void end_watches(struct cg_probes *probes)
 
 static bool start_thread(struct cg_probes *probes, struct cg_error *err)
 {
-    int errnum = pthread_create(&probes->thread, NULL, run, probes);
+    int errnum = cg_thread_start(&probes->thread, "probes", run, probes);
     if (errnum != 0) {
         return cg_error_errno(err, errnum, "start the probes' thread");
     }
-    (void)pthread_setname_np(probes->thread, "probes");
     probes->running = true;
     return true;
 }

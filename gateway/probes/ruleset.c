@@ -1,5 +1,6 @@
 #include "probes/ruleset.h"
 
+#include "base/thread.h"
 #include "cellgate/cleanup.h"
 #include "cellgate/clock.h"
 #include "probes/nft_reader.h"
@@ -291,11 +292,10 @@ static bool start_reader(struct cg_rulesets *all, struct cg_error *err)
         (void)close(cg_steal_fd(&all->event_fd));
         return false;
     }
-    int errnum = pthread_create(&all->thread, NULL, run, all);
+    int errnum = cg_thread_start(&all->thread, "probes-nft", run, all);
     if (errnum != 0) {
         return cg_error_errno(err, errnum, "start the reader of rulesets");
     }
-    (void)pthread_setname_np(all->thread, "probes-nft");
     return true;
 }
 

@@ -80,6 +80,7 @@ struct cg_probes {
     struct cg_list dead; /* freed at the end of the turn */
     struct cg_timers timers;
     uint64_t now_ns;
+    uint64_t not_before_ns; /* the next look at what is due */
     struct cg_log_limit log_limit;
     struct cg_probe_instance *reading; /* the one that the sink is of */
     struct cg_buf inputs, output;      /* rendered */
