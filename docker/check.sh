@@ -5,19 +5,23 @@
 #
 #   bash docker/check.sh            as root, on Debian; takes minutes and says how many
 #
-# It needs the network for Debian's packages (MIRROR names another source than deb.debian.org), about
-# 1.5 GB in TMPDIR, and leaves nothing behind. It knows the instructions that the Dockerfile uses and
+# It needs the network for Debian's packages, from where the machine itself has them (MIRROR and
+# SECURITY_MIRROR name others), about 1.5 GB in TMPDIR, and leaves nothing behind. It knows the instructions that the Dockerfile uses and
 # refuses any other, so that none is passed over unnoticed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ./packages.sh
 
-mirror=${MIRROR:-http://deb.debian.org/debian}
-security=${SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+own_mirror() { # codename
+    apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' "Codename: $1" | sort -u | head -n 1
+}
+mirror=${MIRROR:-$(own_mirror bookworm)}
+security=${SECURITY_MIRROR:-$(own_mirror bookworm-security)}
 
 say() { echo "== $*" >&2; }
 fail() { echo "check.sh: $*" >&2; exit 1; }
 
+[ -n "$mirror" ] && [ -n "$security" ] || fail "no source of Debian's packages: set MIRROR and SECURITY_MIRROR"
 [ "$(id -u)" = 0 ] || fail "must be root, to make a root file system and to enter it"
 install_packages debootstrap python3 util-linux binutils
 
