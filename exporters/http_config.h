@@ -36,7 +36,6 @@ struct cg_http_client_config {
 };
 
 extern const struct cg_option_name cg_http_version_names[];
-extern const struct cg_option cg_tls_options[];
 
 /* Rows for an exporter's option table; `member` is a struct cg_http_client_config. */
 #define CG_HTTP_CLIENT_OPTIONS(config_type, member)                                                \

@@ -469,22 +469,6 @@ static bool validate(const void *config_bytes, struct cg_error *err)
     return cg_kafka_properties_validate(&config->properties, err);
 }
 
-static const struct cg_option tls_options[] = {
-    {.key = "ca_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, ca_file),
-     .help = "PEM file of trusted authorities, instead of the system's."},
-    {.key = "cert_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, cert_file),
-     .help = "PEM file with the client certificate and its chain; needs key_file."},
-    {.key = "key_file",
-     .type = CG_OPTION_PATH,
-     .offset = offsetof(struct cg_tls_files, key_file),
-     .help = "PEM file with the client certificate's private key, without a passphrase."},
-    {.key = NULL},
-};
-
 static const struct cg_option options[] = {
     {.key = "brokers",
      .type = CG_OPTION_STRINGS,
@@ -523,7 +507,7 @@ static const struct cg_option options[] = {
     {.key = "tls",
      .type = CG_OPTION_SECTION,
      .offset = offsetof(struct config, properties.tls),
-     .fields = tls_options,
+     .fields = cg_tls_options,
      .help = "Certificate files; with any of them, security.protocol is TLS unless it is given."},
     {.key = NULL},
 };

@@ -10,6 +10,22 @@
 #include <sys/stat.h>
 #include <time.h>
 
+const struct cg_option cg_tls_options[] = {
+    {.key = "ca_file",
+     .type = CG_OPTION_PATH,
+     .offset = offsetof(struct cg_tls_files, ca_file),
+     .help = "PEM file of trusted authorities, instead of the system's."},
+    {.key = "cert_file",
+     .type = CG_OPTION_PATH,
+     .offset = offsetof(struct cg_tls_files, cert_file),
+     .help = "PEM file with the client certificate and its chain; needs key_file."},
+    {.key = "key_file",
+     .type = CG_OPTION_PATH,
+     .offset = offsetof(struct cg_tls_files, key_file),
+     .help = "PEM file with the client certificate's private key, without a passphrase."},
+    {.key = NULL},
+};
+
 static void free_x509(X509 **certificate)
 {
     X509_free(*certificate);

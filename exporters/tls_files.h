@@ -8,6 +8,7 @@
 #define CELLGATE_EXPORTERS_TLS_FILES_H
 
 #include "cellgate/error.h"
+#include "cellgate/option.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,9 @@ struct cg_tls_files {
     const char *cert_file; /* client certificate, with its chain behind it */
     const char *key_file;  /* its private key, without a passphrase */
 };
+
+/* The keys of a section that fills one. */
+extern const struct cg_option cg_tls_options[];
 
 /*
  * True if every file that is given can be read and fits: at least one authority; certificate and
