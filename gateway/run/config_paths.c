@@ -1,5 +1,6 @@
 #include "run/config_paths.h"
 
+#include "run/options.h"
 #include "run/schema.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@ static void walk_table(const struct walk *walk, const struct cg_option *options,
     for (const struct cg_option *option = options; option->key != NULL; option++) {
         const char *member = (const char *)target + option->offset;
         if (option->type == CG_OPTION_SECTION) {
-            walk_table(walk, option->fields, member);
+            walk_table(walk, option->fields, cg_option_section(option, target));
         } else if (option->type == CG_OPTION_PATH) {
             const char *path = *(const char *const *)(const void *)member;
             if (path != NULL && path != walk->config->spool.dir) {
@@ -31,7 +32,7 @@ void cg_config_paths(const struct cg_config *config, cg_config_path_visitor *vis
     const struct walk walk = {visit, context, config};
     for (const struct cg_option *option = cg_schema; option->key != NULL; option++) {
         if (option->type == CG_OPTION_SECTION) {
-            walk_table(&walk, option->fields, config);
+            walk_table(&walk, option->fields, cg_option_section(option, config));
         }
     }
     for (size_t i = 0; i < config->exporters_count; i++) {

@@ -1,5 +1,7 @@
 #include "run/files.h"
 
+#include "run/options.h"
+
 #include <sys/stat.h>
 
 /* FNV-1a. */
@@ -35,7 +37,7 @@ static uint64_t mix_options(uint64_t mark, const struct cg_option *options, cons
     for (const struct cg_option *option = options; option->key != NULL; option++) {
         const void *member = (const char *)target + option->offset;
         if (option->type == CG_OPTION_SECTION) {
-            mark = mix_options(mark, option->fields, member);
+            mark = mix_options(mark, option->fields, cg_option_section(option, target));
         } else if (option->type == CG_OPTION_PATH) {
             mark = mix_file(mark, *(const char *const *)member);
         }
