@@ -47,6 +47,7 @@ struct config {
 struct exporter {
     const struct config *config;
     struct cg_nats_link *link;
+    bool proven;           /* a message over this connection was acknowledged */
     struct cg_buf scratch; /* a message's subject and header values, each terminated */
     unsigned char *acked;  /* a bit for each event of the batch */
     size_t acked_cap;      /* bytes */
@@ -167,17 +168,20 @@ static bool take_answers(struct exporter *exporter, uint64_t published, uint64_t
             cg_nats_ack_verdict(&ack, ret_verdict);
             return false;
         }
+        exporter->proven = true;
         *acked += count_ack(exporter, number, published);
     }
     return true;
 }
 
 /* Takes up messages until the window is full, but not before half of it is free: one at a time,
- * each acknowledgement would cost a write of its own. */
+ * each acknowledgement would cost a write of its own. The first over a connection goes alone: where
+ * nothing takes it, something may take the ones behind it a moment later, and they would come to
+ * stand before it. */
 static bool fill_window(struct exporter *exporter, const struct cg_batch *batch, uint64_t acked,
                         uint64_t *published, struct cg_verdict *ret_verdict)
 {
-    uint64_t window = exporter->config->window;
+    uint64_t window = exporter->proven ? exporter->config->window : 1;
     if (*published - acked > window / 2) {
         return true;
     }
@@ -242,6 +246,7 @@ static void deliver(void *instance, const struct cg_batch *batch, struct cg_verd
     if (!cg_nats_link_connect(exporter->link, &is_new, ret_verdict)) {
         return;
     }
+    exporter->proven = exporter->proven && !is_new;
     bool ready =
         !is_new || !exporter->config->create.enabled || create_stream(exporter, ret_verdict);
     if (ready && send_batch(exporter, batch, ret_verdict)) {
