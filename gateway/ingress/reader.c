@@ -448,11 +448,24 @@ static void shut_all(struct cg_reader *reader)
     }
 }
 
+/* What a run has lost is told in two steps: some of it may wait behind what is being told. What
+ * making room for these events costs is told after the next start. */
+static bool tell_the_rest(struct cg_reader *reader)
+{
+    for (unsigned step = 0; step < 2; step++) {
+        cg_reader_look_for_losses(reader);
+        if (!cg_reader_tell_all(reader) || !cg_reader_commit(reader)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The last events of cells whose runs go on after us, with the drops and streams that limits held
  * back; waits for a full spool. */
 void cg_reader_tell_the_rest(struct cg_reader *reader, uint64_t deadline_ns)
 {
-    while (!cg_reader_tell_all(reader) || !cg_reader_commit(reader)) {
+    while (!tell_the_rest(reader)) {
         struct cg_loop_ready ready;
         if (reader->now_ns >= deadline_ns) {
             return;

@@ -72,6 +72,10 @@ static uint64_t uncertain_part(const struct cg_spool *spool, uint64_t first, uin
 
 void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end)
 {
+    if (first < end) {
+        cg_runs_untell(&spool->runs, first, end);
+        cg_spool_more_losses(spool);
+    }
     if (first < spool->damage_counted_index) {
         first = spool->damage_counted_index;
     }

@@ -1,6 +1,12 @@
-/* giving_up.c - what is given up undelivered: by all for want of room, or by one reader that holds
+/*
+ * giving_up.c - what is given up undelivered: by all for want of room, or by one reader that holds
  * more than its quota. Which sequences of which runs that were is read from the records, once a
- * segment, so that nothing has to be kept for the case. */
+ * segment, so that nothing has to be kept for the case.
+ *
+ * First the events are named, in memory and in the newest segment, and only then do readers move
+ * and files go: whenever the gateway is killed, what it gave up is still there or has a name. What
+ * readers acknowledge in between is named for nothing.
+ */
 #include "spool/internal.h"
 
 #include "cellgate/cleanup.h"
@@ -45,17 +51,6 @@ static void name_lost(struct cg_spool *spool, const struct lost_events *lost,
     pthread_mutex_unlock(&spool->lock);
 }
 
-static void untell(struct cg_spool *spool, const struct cg_event *event)
-{
-    pthread_mutex_lock(&spool->lock);
-    struct cg_spool_run *run = cg_runs_find(&spool->runs, cg_event_get(event, CG_TEXT_CELL),
-                                            cg_event_get(event, CG_TEXT_RUN));
-    if (run != NULL) {
-        cg_losses_untell(run->losses, event->index);
-    }
-    pthread_mutex_unlock(&spool->lock);
-}
-
 /* Takes one more lost event. */
 static void lose(struct cg_spool *spool, const struct cg_record_header *record,
                  enum cg_spool_loss_reason reason, struct lost_events *lost)
@@ -72,15 +67,12 @@ static void lose(struct cg_spool *spool, const struct cg_record_header *record,
         name_lost(spool, lost, reason);
         *lost = (struct lost_events){cell, run, event.meta.sequence, event.meta.sequence, 1};
     }
-    if (event.meta.tells_losses) {
-        untell(spool, &event);
-    }
 }
 
 /* Names the events of a segment from `from_index` on in the losses of their runs. What cannot be
  * read is counted only. */
-static void name_events(struct cg_spool *spool, const struct cg_segment *segment,
-                        uint64_t from_index, enum cg_spool_loss_reason reason)
+static void read_names(struct cg_spool *spool, const struct cg_segment *segment,
+                       uint64_t from_index, enum cg_spool_loss_reason reason)
 {
     cg_auto_scan struct cg_scan scan;
     cg_scan_init(&scan);
@@ -109,9 +101,17 @@ static void name_events(struct cg_spool *spool, const struct cg_segment *segment
         }
     }
     name_lost(spool, &lost, reason);
+}
+
+static void name_events(struct cg_spool *spool, const struct cg_segment *segment,
+                        uint64_t from_index, enum cg_spool_loss_reason reason)
+{
     pthread_mutex_lock(&spool->lock);
-    cg_spool_more_losses(spool);
+    cg_runs_untell(&spool->runs, from_index, segment->end_index);
     pthread_mutex_unlock(&spool->lock);
+    read_names(spool, segment, from_index, reason);
+    cg_spool_keep_losses(spool);
+    cg_spool_more_losses(spool);
 }
 
 /* Where a reader stands that has passed the segment. */
@@ -123,42 +123,55 @@ static struct cg_position behind(const struct cg_segment *segment)
                                 .base = segment->base};
 }
 
-/* lock held */
-static void move_reader(struct cg_spool_reader *reader, const struct cg_segment *segment)
+static uint64_t later(uint64_t a, uint64_t b)
 {
-    uint64_t first = reader->position.index > segment->first_index ? reader->position.index
-                                                                   : segment->first_index;
-    reader->dropped_events += segment->end_index - first;
+    return a > b ? a : b;
+}
+
+/* Returns how many events the reader gives up. lock held. */
+static uint64_t move_reader(struct cg_spool_reader *reader, const struct cg_segment *segment)
+{
+    if (reader->position.index >= segment->end_index) {
+        return 0;
+    }
+    uint64_t dropped = segment->end_index - later(reader->position.index, segment->first_index);
+    reader->dropped_events += dropped;
     reader->position = behind(segment);
+    return dropped;
+}
+
+/* lock held */
+static void move_all(struct cg_spool *spool, const struct cg_segment *segment)
+{
+    if (has_readers(spool)) {
+        uint64_t first = later(cg_spool_wanted_index(spool), segment->first_index);
+        cg_metric_add(CG_SERIES_events_dropped_overflow,
+                      first < segment->end_index ? segment->end_index - first : 0);
+    }
+    for (size_t i = 0; i < spool->reader_count; i++) {
+        (void)move_reader(spool->readers[i], segment);
+    }
+    for (size_t i = 0; i < spool->parked_count; i++) {
+        if (spool->parked[i].position.index < segment->end_index) {
+            spool->parked[i].position = behind(segment);
+        }
+    }
+    cg_tail_trim(&spool->tail, segment->end_index);
 }
 
 void cg_spool_drop_oldest(struct cg_spool *spool)
 {
     pthread_mutex_lock(&spool->lock);
-    struct cg_segment *segment = spool->segments[0];
-    uint64_t wanted = cg_spool_wanted_index(spool);
-    uint64_t first = wanted > segment->first_index ? wanted : segment->first_index;
-    bool undelivered = has_readers(spool) && first < segment->end_index;
-    if (undelivered) {
-        cg_metric_add(CG_SERIES_events_dropped_overflow, segment->end_index - first);
-    }
-    for (size_t i = 0; i < spool->reader_count; i++) {
-        if (spool->readers[i]->position.index < segment->end_index) {
-            move_reader(spool->readers[i], segment);
-        }
-    }
-    for (size_t i = 0; i < spool->parked_count; i++) {
-        if (spool->parked[i].index < segment->end_index) {
-            spool->parked[i].index = segment->end_index;
-        }
-    }
-    cg_tail_trim(&spool->tail, segment->end_index);
+    const struct cg_segment *oldest = spool->segments[0];
+    uint64_t first = later(cg_spool_wanted_index(spool), oldest->first_index);
+    bool undelivered = has_readers(spool) && first < oldest->end_index;
     pthread_mutex_unlock(&spool->lock);
     if (undelivered) {
-        name_events(spool, segment, first, CG_SPOOL_LOSS_OVERFLOW);
+        name_events(spool, oldest, first, CG_SPOOL_LOSS_OVERFLOW);
     }
     pthread_mutex_lock(&spool->lock);
-    (void)cg_spool_unlist_first(spool);
+    move_all(spool, oldest);
+    struct cg_segment *segment = cg_spool_unlist_first(spool);
     pthread_mutex_unlock(&spool->lock);
     cg_spool_set_aside(spool, segment);
 }
@@ -181,34 +194,55 @@ static const struct cg_segment *too_much(const struct cg_spool *spool,
 }
 
 /* lock held */
-static uint64_t leave_segment(struct cg_spool *spool, struct cg_spool_reader *reader,
-                              const struct cg_segment *segment)
+static void leave_segment(struct cg_spool *spool, struct cg_spool_reader *reader,
+                          const struct cg_segment *segment)
 {
-    uint64_t first = reader->position.index > segment->first_index ? reader->position.index
-                                                                   : segment->first_index;
-    move_reader(reader, segment);
+    uint64_t dropped = move_reader(reader, segment);
     struct cg_spool_notice notice = {.kind = CG_SPOOL_READER_DROPPED,
-                                     .first = first,
+                                     .first = segment->end_index - dropped,
                                      .last = segment->end_index - 1,
-                                     .count = segment->end_index - first};
+                                     .count = dropped};
     (void)snprintf(notice.name, sizeof(notice.name), "%s", reader->name);
     cg_spool_notify(spool, &notice);
     cg_spool_trim_tail(spool);
-    return first;
+}
+
+/* The segment that the reader at that place has to leave, from *ret_first on; NULL: none.
+ * lock held. */
+static const struct cg_segment *over_quota(const struct cg_spool *spool, size_t at,
+                                           uint64_t *ret_first)
+{
+    const struct cg_spool_reader *reader = at < spool->reader_count ? spool->readers[at] : NULL;
+    const struct cg_segment *segment = reader == NULL ? NULL : too_much(spool, reader);
+    *ret_first = segment == NULL ? 0 : later(reader->position.index, segment->first_index);
+    return segment;
+}
+
+/* False: the reader at that place is within its quota. */
+static bool enforce_quota(struct cg_spool *spool, size_t at)
+{
+    uint64_t first;
+    uint64_t named;
+    pthread_mutex_lock(&spool->lock);
+    const struct cg_segment *segment = over_quota(spool, at, &named);
+    pthread_mutex_unlock(&spool->lock);
+    if (segment == NULL) {
+        return false;
+    }
+    name_events(spool, segment, named, CG_SPOOL_LOSS_QUOTA);
+    pthread_mutex_lock(&spool->lock);
+    /* Readers come, go and acknowledge while a segment is read. */
+    if (over_quota(spool, at, &first) == segment && first >= named) {
+        leave_segment(spool, spool->readers[at], segment);
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return true;
 }
 
 void cg_spool_enforce_quotas(struct cg_spool *spool)
 {
-    for (size_t i = 0; i < CG_READERS_MAX;) {
-        pthread_mutex_lock(&spool->lock);
-        struct cg_spool_reader *reader = i < spool->reader_count ? spool->readers[i] : NULL;
-        const struct cg_segment *segment = reader == NULL ? NULL : too_much(spool, reader);
-        uint64_t first = segment == NULL ? 0 : leave_segment(spool, reader, segment);
-        pthread_mutex_unlock(&spool->lock);
-        if (segment == NULL) {
-            i++;
-        } else {
-            name_events(spool, segment, first, CG_SPOOL_LOSS_QUOTA);
+    for (size_t i = 0; i < CG_READERS_MAX; i++) {
+        while (enforce_quota(spool, i)) {
         }
     }
 }

@@ -94,7 +94,6 @@ struct cg_spool_reader {
  */
 struct cg_parked {
     char name[CG_EXPORTER_NAME_BYTES_MAX + 1];
-    uint64_t index;
     struct cg_position position; /* where it goes on, also where nothing is saved */
 };
 
@@ -198,6 +197,9 @@ CG_MUST_USE bool cg_spool_add_segment(struct cg_spool *spool, struct cg_segment 
 /* Writes an internal record, if there is room. Best effort. */
 void cg_spool_append_run_end(struct cg_spool *spool, const struct cg_spool_run *run);
 
+/* Writes what is to be told of lost events behind the newest segment, on whose records no other
+ * follows. Best effort: the head of the next one has it too. lock not held. */
+void cg_spool_keep_losses(struct cg_spool *spool);
 /* Writes the gap records that are due, if there is room. */
 void cg_spool_write_gaps(struct cg_spool *spool);
 
@@ -274,7 +276,7 @@ uint64_t cg_spool_held_bytes(const struct cg_spool *spool);
 uint64_t cg_spool_room(const struct cg_spool *spool, uint64_t bytes);
 /* recovery.c: sequences that may have been used are not used again, and named. */
 void cg_spool_skip_numbers(struct cg_spool *spool, struct cg_spool_run *run);
-/* There may be losses to take. */
+/* There may be losses to take. No lock needed. */
 void cg_spool_more_losses(struct cg_spool *spool);
 /* Bytes that the file system has left for us; UINT64_MAX in memory. No lock needed. */
 uint64_t cg_spool_disk_room(const struct cg_spool *spool);

@@ -16,19 +16,24 @@ static void remove_at(struct cg_losses *losses, size_t at)
             (losses->count - at) * sizeof(losses->ranges[0]));
 }
 
-/* Makes room for one more by joining the last two that are alike in reason and state; if no two
- * are, the first two: a name too many is better than one too few. */
+static bool are_alike(const struct cg_loss_range *a, const struct cg_loss_range *b)
+{
+    return a->reason == b->reason && a->state == b->state &&
+           (a->state != CG_LOSS_TOLD || a->told_index == b->told_index);
+}
+
+/* Makes room for one more by joining the last two that are alike; if no two are, the first two,
+ * which are told again: a name too many is better than one too few. */
 static void make_room(struct cg_losses *losses)
 {
     size_t at = losses->count - 1;
-    while (at > 1 && (losses->ranges[at].reason != losses->ranges[at - 1].reason ||
-                      losses->ranges[at].state != losses->ranges[at - 1].state)) {
+    while (at > 1 && !are_alike(&losses->ranges[at], &losses->ranges[at - 1])) {
         at--;
     }
-    join(&losses->ranges[at - 1], &losses->ranges[at]);
-    if (losses->ranges[at].state != losses->ranges[at - 1].state) {
-        losses->ranges[at - 1].state = CG_LOSS_UNTOLD; /* what was told is told again */
+    if (!are_alike(&losses->ranges[at], &losses->ranges[at - 1])) {
+        losses->ranges[at - 1].state = CG_LOSS_UNTOLD;
     }
+    join(&losses->ranges[at - 1], &losses->ranges[at]);
     remove_at(losses, at);
 }
 
@@ -122,11 +127,12 @@ void cg_losses_untake(struct cg_losses *losses)
     }
 }
 
-void cg_losses_untell(struct cg_losses *losses, uint64_t index)
+void cg_losses_untell(struct cg_losses *losses, uint64_t first, uint64_t end)
 {
     for (size_t i = 0; losses != NULL && i < losses->count; i++) {
-        if (losses->ranges[i].state == CG_LOSS_TOLD && losses->ranges[i].told_index == index) {
-            losses->ranges[i].state = CG_LOSS_UNTOLD;
+        struct cg_loss_range *range = &losses->ranges[i];
+        if (range->state == CG_LOSS_TOLD && range->told_index >= first && range->told_index < end) {
+            range->state = CG_LOSS_UNTOLD;
         }
     }
 }

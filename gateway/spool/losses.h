@@ -38,8 +38,8 @@ size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses
 void cg_losses_told(struct cg_losses *losses, uint64_t index);
 /* Whoever had taken what is not told yet is gone: it is untold. */
 void cg_losses_untake(struct cg_losses *losses);
-/* The event of that index is lost itself. */
-void cg_losses_untell(struct cg_losses *losses, uint64_t index);
+/* The events with indices of [first, end) are lost themselves. */
+void cg_losses_untell(struct cg_losses *losses, uint64_t first, uint64_t end);
 /* Every reader has acknowledged what lies below `wanted_index`. */
 void cg_losses_pass(struct cg_losses *losses, uint64_t wanted_index);
 

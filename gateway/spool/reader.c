@@ -175,7 +175,6 @@ void cg_spool_reader_close(struct cg_spool_reader *reader)
     spool->readers[at] = spool->readers[--spool->reader_count];
     struct cg_parked *parked = &spool->parked[spool->parked_count++];
     memcpy(parked->name, reader->name, sizeof(parked->name));
-    parked->index = reader->position.index;
     parked->position = reader->position;
     pthread_mutex_unlock(&spool->lock);
     if (reader->scan.fd >= 0) {

@@ -383,8 +383,8 @@ static bool read_newest(struct cg_spool *spool, struct cg_spool_recovery *recove
             break;
         }
     }
+    /* The head of `from` names all that was lost before it, and what follows adds to that. */
     for (size_t i = from; i <= last; i++) {
-        cg_runs_forget_losses(&spool->runs); /* the head of each segment names all of them */
         if (!read_records(spool, spool->segments[i], ALL_RECORDS, i == last, &passage, err)) {
             return false;
         }

@@ -327,11 +327,15 @@ bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_
     return !out->failed && !ends->failed;
 }
 
-static void write_losses(const struct cg_spool_run *run, size_t part_bytes_max, size_t *part_start,
-                         struct cg_buf *out, struct cg_buf *ends)
+/* What has come at least so far on the way from untold to told is left out. */
+static void write_losses(const struct cg_spool_run *run, unsigned end_state, size_t part_bytes_max,
+                         size_t *part_start, struct cg_buf *out, struct cg_buf *ends)
 {
-    for (size_t i = 0; i < run->losses->count; i++) {
+    for (size_t i = 0; run->losses != NULL && i < run->losses->count; i++) {
         const struct cg_loss_range *range = &run->losses->ranges[i];
+        if (range->state >= end_state) {
+            continue;
+        }
         const struct cg_run_entry entry = {
             .sequence = range->first,
             .cell_len = run->cell_len,
@@ -346,22 +350,45 @@ static void write_losses(const struct cg_spool_run *run, size_t part_bytes_max, 
     }
 }
 
-bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, size_t part_bytes_max,
-                          struct cg_buf *out, struct cg_buf *ends)
+static bool write_all_losses(const struct cg_runs *runs, unsigned end_state, size_t part_bytes_max,
+                             struct cg_buf *out, struct cg_buf *ends)
 {
     size_t part_start = out->len;
     for (size_t i = 0; i < runs->bucket_count; i++) {
-        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
-            cg_losses_pass(run->losses, wanted_index);
-            if (run->losses != NULL) {
-                write_losses(run, part_bytes_max, &part_start, out, ends);
-            }
+        for (const struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            write_losses(run, end_state, part_bytes_max, &part_start, out, ends);
         }
     }
     if (out->len > part_start) {
         cg_buf_append(ends, cg_bytes(&out->len, sizeof(out->len)));
     }
     return !out->failed && !ends->failed;
+}
+
+bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, size_t part_bytes_max,
+                          struct cg_buf *out, struct cg_buf *ends)
+{
+    for (size_t i = 0; i < runs->bucket_count; i++) {
+        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            cg_losses_pass(run->losses, wanted_index);
+        }
+    }
+    return write_all_losses(runs, CG_LOSS_TOLD + 1, part_bytes_max, out, ends);
+}
+
+bool cg_runs_write_untold(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
+                          struct cg_buf *ends)
+{
+    return write_all_losses(runs, CG_LOSS_UNTOLD + 1, part_bytes_max, out, ends);
+}
+
+void cg_runs_untell(const struct cg_runs *runs, uint64_t first, uint64_t end)
+{
+    for (size_t i = 0; i < runs->bucket_count; i++) {
+        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
+            cg_losses_untell(run->losses, first, end);
+        }
+    }
 }
 
 bool cg_run_apply_loss(struct cg_spool_run *run, const struct cg_run_entry *entry)
@@ -382,17 +409,6 @@ bool cg_run_apply_loss(struct cg_spool_run *run, const struct cg_run_entry *entr
         range->told_index = entry->loss_told_index;
     }
     return true;
-}
-
-void cg_runs_forget_losses(struct cg_runs *runs)
-{
-    for (size_t i = 0; i < runs->bucket_count; i++) {
-        for (struct cg_spool_run *run = runs->buckets[i]; run != NULL; run = run->next) {
-            if (run->losses != NULL) {
-                run->losses->count = 0;
-            }
-        }
-    }
 }
 
 bool cg_run_entry_next(struct cg_bytes *payload, struct cg_run_entry *ret_entry,

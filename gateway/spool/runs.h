@@ -127,9 +127,13 @@ bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_
  * none. Forgets those that were told and passed. */
 bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, size_t part_bytes_max,
                           struct cg_buf *out, struct cg_buf *ends);
+/* The same for those only that nobody has told, or is about to tell. */
+bool cg_runs_write_untold(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
+                          struct cg_buf *ends);
+/* The events with indices of [first, end) are lost, and what they told is untold. */
+void cg_runs_untell(const struct cg_runs *runs, uint64_t first, uint64_t end);
 /* Takes up such an entry. False: no memory. */
 CG_MUST_USE bool cg_run_apply_loss(struct cg_spool_run *run, const struct cg_run_entry *entry);
-void cg_runs_forget_losses(struct cg_runs *runs);
 
 /* Calls `visit` for each run. */
 void cg_runs_visit(const struct cg_runs *runs,

@@ -171,10 +171,8 @@ bool cg_segment_recycle(const struct cg_segment_place *place, struct cg_segment 
                         uint64_t first_index, struct cg_error *err)
 {
     uint64_t old_index = segment->first_index;
-    if (segment->fd < 0 && !open_file(place, old_index, O_RDWR, &segment->fd, err)) {
-        return false;
-    }
-    if (!begin_life(place, segment, first_index, err)) {
+    if (!cg_segment_writable(place, segment, err) ||
+        !begin_life(place, segment, first_index, err)) {
         return false;
     }
     if (place->dir_fd >= 0) {
@@ -282,6 +280,12 @@ enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint6
     *ret_header = header;
     *ret_segment = segment;
     return CG_SEGMENT_GOOD;
+}
+
+bool cg_segment_writable(const struct cg_segment_place *place, struct cg_segment *segment,
+                         struct cg_error *err)
+{
+    return segment->fd >= 0 || open_file(place, segment->first_index, O_RDWR, &segment->fd, err);
 }
 
 bool cg_segment_reopen(const struct cg_segment_place *place, const struct cg_segment *segment,

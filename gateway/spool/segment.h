@@ -90,6 +90,9 @@ CG_MUST_USE enum cg_segment_read cg_segment_open(const struct cg_segment_place *
                                                  struct cg_segment_header *ret_header,
                                                  struct cg_error *err);
 
+/* Opens the file again for writing, if it was closed. */
+CG_MUST_USE bool cg_segment_writable(const struct cg_segment_place *place,
+                                     struct cg_segment *segment, struct cg_error *err);
 /* Another descriptor for reading the segment: the caller's own. */
 CG_MUST_USE bool cg_segment_reopen(const struct cg_segment_place *place,
                                    const struct cg_segment *segment, int *ret_fd,

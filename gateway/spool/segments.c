@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-enum { RESERVE_DEFAULT_PART = 50 }; /* of the file system */
+enum {
+    RESERVE_DEFAULT_PART = 50, /* of the file system */
+    RUNS_BYTES_MAX = CG_RUNS_MAX * 1024,
+    RUNS_ENDS_BYTES_MAX = 1024 * 1024,
+};
 #define RESERVE_DEFAULT_MAX (UINT64_C(256) << 20)
 
 uint64_t cg_spool_wanted_index(const struct cg_spool *spool)
@@ -18,7 +22,8 @@ uint64_t cg_spool_wanted_index(const struct cg_spool *spool)
         }
     }
     for (size_t i = 0; i < spool->parked_count; i++) {
-        least = spool->parked[i].index < least ? spool->parked[i].index : least;
+        uint64_t index = spool->parked[i].position.index;
+        least = index < least ? index : least;
     }
     return least;
 }
@@ -216,7 +221,7 @@ static bool write_internal(struct cg_spool *spool, struct cg_segment *segment,
     }
     pthread_mutex_lock(&spool->lock);
     segment->end += bytes;
-    if (segment == spool->current) {
+    if (segment == cg_spool_last_segment(spool)) {
         spool->end_bytes += bytes;
     }
     pthread_mutex_unlock(&spool->lock);
@@ -243,6 +248,22 @@ static bool write_parts(struct cg_spool *spool, struct cg_segment *segment,
     return true;
 }
 
+void cg_spool_keep_losses(struct cg_spool *spool)
+{
+    struct cg_segment *newest = cg_spool_last_segment(spool);
+    cg_auto_buf struct cg_buf losses;
+    cg_auto_buf struct cg_buf ends;
+    cg_buf_init(&losses, RUNS_BYTES_MAX);
+    cg_buf_init(&ends, RUNS_ENDS_BYTES_MAX);
+    pthread_mutex_lock(&spool->lock);
+    bool known = cg_runs_write_untold(&spool->runs, CG_RECORD_PAYLOAD_MAX, &losses, &ends);
+    pthread_mutex_unlock(&spool->lock);
+    /* Where it cannot be written the next segment's head has it still. */
+    (void)!(spool->place.dir_fd >= 0 && known && cg_segment_writable(&spool->place, newest, NULL) &&
+            (newest->scrub_end <= newest->end || cg_segment_scrub(newest, NULL)) &&
+            write_parts(spool, newest, CG_RECORD_LOSSES, &losses, &ends, NULL));
+}
+
 /* What is known of the runs, at the head of a new segment: first what they have lost, then the
  * table, whose last part says that all of it is there. */
 static bool write_head(struct cg_spool *spool, struct cg_segment *segment, struct cg_error *err)
@@ -251,10 +272,10 @@ static bool write_head(struct cg_spool *spool, struct cg_segment *segment, struc
     cg_auto_buf struct cg_buf table_ends;
     cg_auto_buf struct cg_buf losses;
     cg_auto_buf struct cg_buf losses_ends;
-    cg_buf_init(&table, (size_t)CG_RUNS_MAX * 1024);
-    cg_buf_init(&table_ends, (size_t)1024 * 1024);
-    cg_buf_init(&losses, (size_t)CG_RUNS_MAX * 1024);
-    cg_buf_init(&losses_ends, (size_t)1024 * 1024);
+    cg_buf_init(&table, RUNS_BYTES_MAX);
+    cg_buf_init(&table_ends, RUNS_ENDS_BYTES_MAX);
+    cg_buf_init(&losses, RUNS_BYTES_MAX);
+    cg_buf_init(&losses_ends, RUNS_ENDS_BYTES_MAX);
     pthread_mutex_lock(&spool->lock);
     bool ok = cg_runs_write_losses(&spool->runs, cg_spool_wanted_index(spool),
                                    CG_RECORD_PAYLOAD_MAX, &losses, &losses_ends) &&

@@ -2,6 +2,11 @@
  * what, and that everything given up has a name. */
 #include "spool_support.h"
 
+#include "spool/record.h"
+#include "spool/segment.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 static struct cg_spool_config tight_config(void)
@@ -102,6 +107,32 @@ START_TEST(what_a_full_spool_gives_up_is_counted_and_named_by_run_and_sequence)
 }
 END_TEST
 
+START_TEST(a_reader_that_is_opened_again_goes_on_behind_what_was_given_up_meanwhile)
+{
+    struct cg_spool_config config = tight_config();
+    config.when_full = CG_SPOOL_FULL_DROP_OLDEST;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *a = open_run(spool, "a");
+    struct account *account = calloc(1, sizeof(*account));
+    uint64_t before = cg_metric_get(CG_SERIES_events_dropped_damage);
+    append(writer, "a", a, 1, 100, 10);
+    deliver(reader, 10, account);
+    cg_spool_reader_close(reader);
+    append(writer, "a", a, 101, 2000, 10);
+    reader = open_reader(spool, "central");
+    name_losses(spool, a, CG_SPOOL_LOSS_OVERFLOW, account);
+    deliver(reader, UINT64_MAX, account);
+    ck_assert_uint_gt(check_whole(account, 2000), 500);
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), before);
+    free(account);
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
 /* An event that tells what its run had lost. */
 static void tell(struct cg_spool_writer *writer, const char *cell, struct cg_spool_run *run,
                  uint64_t sequence)
@@ -163,6 +194,198 @@ START_TEST(losses_survive_a_restart_until_the_event_that_tells_them_is_passed)
     append(writer, "a", a, 4002, 4002, 1);
     ck_assert_uint_eq(cg_spool_run_take_losses(spool, a, losses), 0);
     cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+/* Somebody who takes losses all the time, as other threads' looks may at any moment. */
+struct taker {
+    struct cg_spool *spool;
+    struct cg_spool_run *run;
+    atomic_bool over;
+    pthread_mutex_t lock;
+    size_t count; /* taken and not yet told */
+    struct cg_spool_loss losses[CG_SPOOL_LOSSES_MAX];
+};
+
+static void *take_all_the_time(void *argument)
+{
+    struct taker *taker = argument;
+    while (!atomic_load(&taker->over)) {
+        struct cg_spool_loss losses[CG_SPOOL_LOSSES_MAX];
+        size_t count = cg_spool_run_take_losses(taker->spool, taker->run, losses);
+        if (count > 0) { /* nothing more is handed out before that is told */
+            pthread_mutex_lock(&taker->lock);
+            memcpy(taker->losses, losses, count * sizeof(losses[0]));
+            taker->count = count;
+            pthread_mutex_unlock(&taker->lock);
+        }
+    }
+    return NULL;
+}
+
+struct told {
+    size_t count;
+    struct cg_spool_loss losses[CG_SPOOL_LOSSES_MAX];
+};
+
+static bool tell_taken(struct taker *taker, struct cg_spool_writer *writer, uint64_t sequence,
+                       struct told *told)
+{
+    pthread_mutex_lock(&taker->lock);
+    told->count = taker->count;
+    memcpy(told->losses, taker->losses, taker->count * sizeof(taker->losses[0]));
+    taker->count = 0;
+    pthread_mutex_unlock(&taker->lock);
+    if (told->count > 0) {
+        tell(writer, "a", taker->run, sequence);
+    }
+    return told->count > 0;
+}
+
+START_TEST(what_was_told_in_vain_is_told_again_while_others_look_for_losses)
+{
+    struct cg_spool_config config = tight_config();
+    config.when_full = CG_SPOOL_FULL_DROP_OLDEST;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct taker taker = {
+        .spool = spool, .run = open_run(spool, "a"), .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct told *told = calloc(SEQUENCES_MAX, sizeof(*told));
+    struct account *account = calloc(1, sizeof(*account));
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_all_the_time, &taker), 0);
+    uint64_t last = 0;
+    while (last < SEQUENCES_MAX - 20) {
+        append(writer, "a", taker.run, last + 1, last + 10, 10);
+        last += 10;
+        last += tell_taken(&taker, writer, last + 1, &told[last + 1]) ? 1 : 0;
+    }
+    atomic_store(&taker.over, true);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    last += tell_taken(&taker, writer, last + 1, &told[last + 1]) ? 1 : 0;
+    name_losses(spool, taker.run, CG_SPOOL_LOSS_OVERFLOW, account);
+    deliver(reader, UINT64_MAX, account);
+    for (uint64_t teller = 1; teller <= last; teller++) {
+        for (size_t i = 0; account->delivered[teller] && i < told[teller].count; i++) {
+            const struct cg_spool_loss *loss = &told[teller].losses[i];
+            memset(&account->named[loss->first], true, loss->last - loss->first + 1);
+        }
+    }
+    ck_assert_uint_gt(check_whole(account, last), 10000);
+    free(told);
+    free(account);
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+/* Damages the record of that index, wherever it is. */
+static void damage_event(uint64_t index)
+{
+    static char data[256 * 1024];
+    DIR *dir = opendir(spool_path("/segments"));
+    ck_assert_ptr_nonnull(dir);
+    unsigned found = 0;
+    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        uint64_t first;
+        if (!cg_segment_parse_name(entry->d_name, &first) || first > index) {
+            continue;
+        }
+        int fd = openat(dirfd(dir), entry->d_name, O_RDWR);
+        ssize_t len = pread(fd, data, sizeof(data) / 2, 0);
+        for (ssize_t at = CG_SEGMENT_HEADER_BYTES; at + CG_RECORD_HEADER_BYTES <= len; at += 8) {
+            const struct cg_record_header *record = (const void *)(data + at);
+            if (record->index == index && cg_record_is_event(record) &&
+                record->len <= CG_EVENT_BYTES_MAX && cg_record_whole(record)) {
+                ck_assert_int_eq(pwrite(fd, "", 1, at + 9), 1); /* in its checksums */
+                found++;
+            }
+        }
+        (void)close(fd);
+    }
+    (void)closedir(dir);
+    ck_assert_uint_eq(found, 1);
+}
+
+START_TEST(losses_are_told_again_when_the_event_that_told_them_is_damaged)
+{
+    struct cg_spool_config config = tight_config();
+    config.when_full = CG_SPOOL_FULL_DROP_OLDEST;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *a = open_run(spool, "a");
+    struct account *account = calloc(1, sizeof(*account));
+    append(writer, "a", a, 1, 2000, 10);
+    name_losses(spool, a, CG_SPOOL_LOSS_OVERFLOW, account);
+    ck_assert(account->named[1]);
+    tell(writer, "a", a, 2001);
+    append(writer, "a", a, 2002, 2200, 10); /* it does not stand in the newest segment any more */
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+    damage_event(2001);
+
+    spool = open_spool(&config, NULL);
+    reader = open_reader(spool, "central");
+    writer = open_writer(spool);
+    a = open_run(spool, "a");
+    struct account *again = calloc(1, sizeof(*again));
+    name_losses(spool, a, CG_SPOOL_LOSS_OVERFLOW, again);
+    ck_assert(!again->named[1]); /* for all that is known it was told */
+    tell(writer, "a", a, 2201);
+    deliver(reader, UINT64_MAX, again);
+    ck_assert(!again->delivered[2001] && again->delivered[2002]);
+    free(again);
+    again = calloc(1, sizeof(*again));
+    name_losses(spool, a, CG_SPOOL_LOSS_OVERFLOW, again);
+    ck_assert(again->named[1]);
+    free(again);
+    free(account);
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+}
+END_TEST
+
+/* What a kill leaves right after the oldest segment has begun its new life: no head, no event. */
+static void behead(uint64_t first_index)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/segments/%020" PRIu64 ".seg", first_index);
+    ck_assert_int_eq(truncate(spool_path(path), 128), 0);
+}
+
+START_TEST(what_was_given_up_has_a_name_when_a_kill_comes_before_the_next_head)
+{
+    struct cg_spool_config config = tight_config();
+    config.when_full = CG_SPOOL_FULL_DROP_OLDEST;
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *reader = open_reader(spool, "central");
+    struct cg_spool_writer *writer = open_writer(spool);
+    struct cg_spool_run *a = open_run(spool, "a");
+    struct account *account = calloc(1, sizeof(*account));
+    uint64_t sequence = 1;
+    while (cg_metric_get(CG_SERIES_events_dropped_overflow) == 0) {
+        append(writer, "a", a, sequence, sequence, 1);
+        sequence++;
+    }
+    cg_spool_writer_close(writer);
+    cg_spool_reader_close(reader);
+    cg_spool_close(spool);
+    behead(sequence - 1);
+
+    spool = open_spool(&config, NULL);
+    reader = open_reader(spool, "central");
+    a = open_run(spool, "a");
+    name_losses(spool, a, CG_SPOOL_LOSS_OVERFLOW, account);
+    deliver(reader, UINT64_MAX, account);
+    ck_assert_uint_gt(check_whole(account, sequence - 2), 100);
+    free(account);
     cg_spool_reader_close(reader);
     cg_spool_close(spool);
 }
@@ -373,6 +596,10 @@ int main(void)
     tcase_set_timeout(tcase, 240);
     tcase_add_loop_test(tcase, what_a_full_spool_gives_up_is_counted_and_named_by_run_and_sequence,
                         0, 2);
+    tcase_add_test(tcase, what_was_told_in_vain_is_told_again_while_others_look_for_losses);
+    tcase_add_test(tcase, losses_are_told_again_when_the_event_that_told_them_is_damaged);
+    tcase_add_test(tcase, what_was_given_up_has_a_name_when_a_kill_comes_before_the_next_head);
+    tcase_add_test(tcase, a_reader_that_is_opened_again_goes_on_behind_what_was_given_up_meanwhile);
     tcase_add_test(tcase, losses_survive_a_restart_until_the_event_that_tells_them_is_passed);
     tcase_add_test(tcase, a_dead_reader_loses_its_oldest_beyond_its_quota_and_no_other_does);
     tcase_add_test(tcase, what_is_given_up_of_a_run_that_has_ended_is_told_by_name);
