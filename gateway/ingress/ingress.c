@@ -226,10 +226,10 @@ bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
         }
         return false;
     }
+    say_joined(ingress, cell);
     if (left != NULL) {
         cg_ingress_resume_connections(ingress, channel, left);
     }
-    say_joined(ingress, cell);
     return true;
 }
 

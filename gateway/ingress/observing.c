@@ -23,19 +23,6 @@ void cg_reader_observe(struct cg_reader *reader, struct cg_channel *channel,
     }
 }
 
-void cg_reader_take_readings(struct cg_channel *channel)
-{
-    while (!cg_list_is_empty(&channel->observed)) {
-        struct cg_list *node = channel->observed.next;
-        cg_list_remove(node);
-        cg_list_append(&channel->readings, node);
-    }
-    if (channel->readings_refused > 0) {
-        cg_life_drop(&channel->life, CG_DROP_PROBES, channel->readings_refused);
-        channel->readings_refused = 0;
-    }
-}
-
 /* The figures of a reading, for the witness, who is there from the first one on. */
 static void hear_reading(struct cg_channel *channel, const struct cg_reading *reading)
 {
@@ -52,13 +39,33 @@ static void hear_reading(struct cg_channel *channel, const struct cg_reading *re
     }
 }
 
+void cg_reader_take_readings(struct cg_channel *channel)
+{
+    while (!cg_list_is_empty(&channel->observed)) {
+        struct cg_reading *reading =
+            CG_LIST_ENTRY(channel->observed.next, struct cg_reading, in_channel);
+        cg_list_remove(&reading->in_channel);
+        if (reading->kind == CG_READING_BASE) {
+            hear_reading(channel, reading); /* before the guest is heard */
+            cg_reading_free(reading);
+            channel->readings_count--;
+        } else {
+            cg_list_append(&channel->readings, &reading->in_channel);
+        }
+    }
+    if (channel->readings_refused > 0) {
+        cg_life_drop(&channel->life, CG_DROP_PROBES, channel->readings_refused);
+        channel->readings_refused = 0;
+    }
+}
+
 static enum cg_told tell_reading(struct cg_reader *reader, struct cg_channel *channel,
                                  const struct cg_reading *reading)
 {
     enum cg_told told = CG_TOLD_STAGED;
     switch (reading->kind) {
-    case CG_READING_BASE:
-        break;
+    case CG_READING_BASE: /* was heard when it was taken */
+        return told;
     case CG_READING_TURN:
         return cg_reader_corroborate(reader, channel, false) ? CG_TOLD_STAGED : CG_TOLD_BLOCKED;
     case CG_READING_EVENT:

@@ -211,6 +211,7 @@ void cg_probes_join(struct cg_probes *probes, struct cg_cell *cell)
     bool taken = !probes->ending && cell->probe_watch == NULL;
     if (taken) {
         cell->probe_watch = watch;
+        cg_probe_watch_announce(watch);
         note(probes, watch);
     }
     (void)pthread_mutex_unlock(&probes->lock);

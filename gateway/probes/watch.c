@@ -109,6 +109,15 @@ static void log_change(struct cg_probe_instance *instance, enum cg_probe_outcome
     }
 }
 
+static void log_base(const struct cg_probe_instance *instance, enum cg_probe_outcome outcome)
+{
+    const struct cg_run_identity *identity = &instance->watch->cell->identity;
+    CG_LOG(CG_LOG_DEBUG, "probe_based", CG_F_BYTES("cell", identity->cell_id),
+           CG_F_BYTES("run", identity->run_id),
+           CG_F_STR("probe", cg_probe_name(instance->ops->probe)),
+           CG_F_STR("outcome", outcome < CG_PROBE_MISSING ? "read" : cg_probe_reason(outcome)));
+}
+
 /* One line for each change, a counter for each failure. */
 static void account(struct cg_probe_instance *instance, enum cg_probe_outcome outcome,
                     const char *detail, uint64_t realtime_ns)
@@ -217,6 +226,7 @@ static void read_once(struct cg_probe_instance *instance, int stage)
         if (outcome == CG_PROBE_READ) {
             hand_base(instance->watch, &probes->sink.facts, realtime_ns);
         }
+        log_base(instance, outcome);
     } else {
         account(instance, outcome, err.text, realtime_ns);
     }
@@ -301,13 +311,16 @@ static void attach(struct cg_probe_watch *watch, struct cg_probe_instance *insta
     begin_reading(instance, CG_PROBE_BASE);
 }
 
-void cg_probe_watch_begin(struct cg_probe_watch *watch)
+void cg_probe_watch_announce(struct cg_probe_watch *watch)
 {
     static const struct cg_facts nothing = {0};
+    hand_base(watch, &nothing, cg_clock_realtime(watch->probes->host.clock));
+}
+
+void cg_probe_watch_begin(struct cg_probe_watch *watch)
+{
     struct cg_probes *probes = watch->probes;
     const struct cg_probe_policy *policy = &probes->config.policy;
-    /* The witness is there before anything is seen. */
-    hand_base(watch, &nothing, cg_clock_realtime(probes->host.clock));
     uint64_t phase = CG_PROBE_COUNT * probes->watches_made++;
     for (unsigned i = 0; i < CG_PROBE_COUNT; i++) {
         if (watch->instances[i].ops != NULL) {

@@ -87,6 +87,11 @@ struct cg_probes {
     struct cg_probe_sink sink;
 };
 
+/* --- watch.c --- */
+
+/* The cell has a witness from here on: on the thread that enrols it, before its guest is heard. */
+void cg_probe_watch_announce(struct cg_probe_watch *watch);
+
 /* --- watch.c, on the thread --- */
 
 /* Attaches the instances, reads their counters, and begins their intervals. */

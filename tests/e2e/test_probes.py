@@ -56,7 +56,8 @@ class Host:
         section = {"roots": roots, "interval": interval, "deadline": "30s", "netns": True,
                    "nftables": {"enabled": True},
                    "corroboration": {"interval": NEVER}, **probes}
-        self.gateway = ControlledGateway(tmp_path, config={"probes": section, **(config or {})})
+        config = {"probes": section, "log": {"level": "debug"}, **(config or {})}
+        self.gateway = ControlledGateway(tmp_path, config=config)
 
     def __enter__(self):
         return self
@@ -65,8 +66,16 @@ class Host:
         self.gateway.__exit__()
 
     def put(self, cell="a", **probes):
+        """Registers a cell; what its counters are measured from has been read then."""
         status, body = self.gateway.put(cell, probes=probes)
         assert status == 201, body
+
+        def based():
+            lines = [line.split() for line in self.gateway.log().splitlines() if "probe_based" in line]
+            mine = [words for words in lines if f"cell={cell}" in words]
+            return all(any(f"probe={name}" in words for words in mine) for name in probes) or None
+
+        wait_for(based, f"the counters of {cell} were never read", self.gateway)
 
     def events(self, name, cell="a"):
         path = self.gateway.events_path
