@@ -321,17 +321,16 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t next_deadline(const struct cg_reader *reader)
 {
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline = reader->look_at_ns;
     if (!cg_list_is_empty(&reader->paused)) {
-        deadline = CG_LIST_ENTRY(reader->paused.next, struct cg_channel, in_paused)->pause_ends_ns;
+        deadline = earlier(
+            deadline,
+            CG_LIST_ENTRY(reader->paused.next, struct cg_channel, in_paused)->pause_ends_ns);
     }
     if (!cg_list_is_empty(&reader->draining)) {
         deadline = earlier(
             deadline,
             CG_LIST_ENTRY(reader->draining.next, struct cg_connection, in_draining)->drain_ends_ns);
-    }
-    if (reader->settings.spool_gives_up) {
-        deadline = earlier(deadline, reader->look_at_ns);
     }
     if (reader->timers.first != NULL && !reader->untold) {
         deadline = earlier(deadline, reader->timers.first->due_ns);

@@ -59,7 +59,7 @@ struct cg_reader {
     struct cg_timers timers; /* of the channels' lives */
     struct cg_life_event event;
     uint64_t losses_seen;    /* cg_spool_losses at the last look */
-    uint64_t look_at_ns;     /* the next, if the spool may give up events */
+    uint64_t look_at_ns;     /* the next, also while nobody speaks */
     bool untold;             /* the spool has no room for an event that is due */
     struct cg_list paused;   /* channels over rate or share, the first to be looked at first */
     struct cg_list draining; /* connections, the first to be given up first */

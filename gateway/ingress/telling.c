@@ -1,7 +1,9 @@
 /* telling.c - what cells go through becomes events. */
 #include "ingress/reader_state.h"
 
-enum { LOOK_MS = 500 }; /* between looks for losses, where there may be any while nobody speaks */
+/* Between looks for losses while nobody speaks: where the spool gives events up, and where they
+ * come of damage only. */
+enum { LOOK_MS = 500, LOOK_SELDOM_MS = 5000 };
 
 void cg_reader_note(struct cg_reader *reader, struct cg_channel *channel)
 {
@@ -56,7 +58,8 @@ static void take_losses(struct cg_reader *reader, struct cg_channel *channel)
 
 void cg_reader_look_for_losses(struct cg_reader *reader)
 {
-    reader->look_at_ns = reader->now_ns + LOOK_MS * CG_NS_PER_MS;
+    unsigned wait_ms = reader->settings.spool_gives_up ? LOOK_MS : LOOK_SELDOM_MS;
+    reader->look_at_ns = reader->now_ns + wait_ms * CG_NS_PER_MS;
     uint64_t losses = cg_spool_losses(reader->spool);
     if (losses == reader->losses_seen) {
         return;

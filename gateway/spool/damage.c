@@ -57,6 +57,20 @@ void cg_spool_add_gap(struct cg_spool *spool, uint64_t first, uint64_t end, bool
     add(spool->unwritten_gaps, &spool->unwritten_gap_count, gap);
 }
 
+void cg_spool_note_hole(struct cg_spool *spool, uint64_t first, uint64_t end)
+{
+    if (spool->place.read_only) {
+        return;
+    }
+    if (spool->hole_count == CG_GAPS_MAX) { /* named with what lies between them */
+        struct cg_gap *last = &spool->holes[CG_GAPS_MAX - 1];
+        last->first = first < last->first ? first : last->first;
+        last->end = end > last->end ? end : last->end;
+        return;
+    }
+    add(spool->holes, &spool->hole_count, (struct cg_gap){first, end, false});
+}
+
 /* How much of [first, end) is a hole of which it is not known whether there ever was an event. */
 static uint64_t uncertain_part(const struct cg_spool *spool, uint64_t first, uint64_t end)
 {
@@ -88,6 +102,7 @@ void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end)
         return;
     }
     cg_metric_add(CG_SERIES_events_dropped_damage, count);
+    cg_spool_note_hole(spool, first, end);
     add(spool->unwritten_gaps, &spool->unwritten_gap_count, (struct cg_gap){first, end, false});
     cg_spool_notify(spool, &(struct cg_spool_notice){.kind = CG_SPOOL_EVENTS_DAMAGED,
                                                      .first = first,

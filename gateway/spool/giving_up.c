@@ -1,7 +1,6 @@
 /*
  * giving_up.c - what is given up undelivered: by all for want of room, or by one reader that holds
- * more than its quota. Which sequences of which runs that were is read from the records, once a
- * segment, so that nothing has to be kept for the case.
+ * more than its quota.
  *
  * First the events are named, in memory and in the newest segment, and only then do readers move
  * and files go: whenever the gateway is killed, what it gave up is still there or has a name. What
@@ -9,109 +8,11 @@
  */
 #include "spool/internal.h"
 
-#include "cellgate/cleanup.h"
-
-#include <inttypes.h>
 #include <stdio.h>
-
-/* Consecutive lost events of one run. The texts point into the scan's buffer. */
-struct lost_events {
-    struct cg_bytes cell, run;
-    uint64_t first, last; /* sequences; 0: none */
-    uint64_t count;
-};
 
 static bool has_readers(const struct cg_spool *spool)
 {
     return spool->reader_count + spool->parked_count > 0;
-}
-
-static void tell_ended_run(struct cg_spool *spool, const struct lost_events *lost)
-{
-    struct cg_spool_notice notice = {.kind = CG_SPOOL_RUN_DROPPED,
-                                     .first = lost->first,
-                                     .last = lost->last,
-                                     .count = lost->count};
-    (void)snprintf(notice.name, sizeof(notice.name), "%.*s", CG_BYTES_ARG(lost->cell));
-    (void)snprintf(notice.text, sizeof(notice.text), "%.*s", CG_BYTES_ARG(lost->run));
-    cg_spool_notify(spool, &notice);
-}
-
-static void name_lost(struct cg_spool *spool, const struct lost_events *lost,
-                      enum cg_spool_loss_reason reason)
-{
-    if (lost->first == 0) {
-        return;
-    }
-    pthread_mutex_lock(&spool->lock);
-    struct cg_spool_run *run = cg_runs_find(&spool->runs, lost->cell, lost->run);
-    if (run == NULL || !cg_losses_add(&run->losses, reason, lost->first, lost->last)) {
-        tell_ended_run(spool, lost);
-    }
-    pthread_mutex_unlock(&spool->lock);
-}
-
-/* Takes one more lost event. */
-static void lose(struct cg_spool *spool, const struct cg_record_header *record,
-                 enum cg_spool_loss_reason reason, struct lost_events *lost)
-{
-    struct cg_event event;
-    cg_record_event(record, &event);
-    struct cg_bytes cell = cg_event_get(&event, CG_TEXT_CELL);
-    struct cg_bytes run = cg_event_get(&event, CG_TEXT_RUN);
-    if (lost->first != 0 && lost->last + 1 == event.meta.sequence &&
-        cg_bytes_equal(lost->cell, cell) && cg_bytes_equal(lost->run, run)) {
-        lost->last++;
-        lost->count++;
-    } else {
-        name_lost(spool, lost, reason);
-        *lost = (struct lost_events){cell, run, event.meta.sequence, event.meta.sequence, 1};
-    }
-}
-
-/* Names the events of a segment from `from_index` on in the losses of their runs. What cannot be
- * read is counted only. */
-static void read_names(struct cg_spool *spool, const struct cg_segment *segment,
-                       uint64_t from_index, enum cg_spool_loss_reason reason)
-{
-    cg_auto_scan struct cg_scan scan;
-    cg_scan_init(&scan);
-    cg_auto_close int fd = -1;
-    if (!cg_segment_reopen(&spool->place, segment, &fd, NULL)) {
-        return;
-    }
-    cg_scan_aim(&scan, fd, segment->salt, CG_SEGMENT_HEADER_BYTES, segment->end,
-                segment->first_index, segment->end_index);
-    struct lost_events lost = {0};
-    for (;;) {
-        const struct cg_record_header *record = NULL;
-        uint64_t missing;
-        enum cg_scan_result result = cg_scan_next(&scan, &record, &missing, NULL);
-        if (result == CG_SCAN_NO_ROOM) {
-            name_lost(spool, &lost, reason); /* its texts move */
-            lost = (struct lost_events){0};
-            cg_scan_compact(&scan);
-            continue;
-        }
-        if (result != CG_SCAN_RECORD) {
-            break;
-        }
-        if (cg_record_is_event(record) && record->index >= from_index) {
-            lose(spool, record, reason, &lost);
-        }
-    }
-    name_lost(spool, &lost, reason);
-}
-
-static void name_events(struct cg_spool *spool, const struct cg_segment *segment,
-                        uint64_t from_index, enum cg_spool_loss_reason reason)
-{
-    pthread_mutex_lock(&spool->lock);
-    cg_runs_untell(&spool->runs, from_index, segment->end_index);
-    pthread_mutex_unlock(&spool->lock);
-    read_names(spool, segment, from_index, reason);
-    cg_spool_keep_losses(spool);
-    cg_spool_more_losses(spool);
 }
 
 /* Where a reader stands that has passed the segment. */
@@ -167,7 +68,7 @@ void cg_spool_drop_oldest(struct cg_spool *spool)
     bool undelivered = has_readers(spool) && first < oldest->end_index;
     pthread_mutex_unlock(&spool->lock);
     if (undelivered) {
-        name_events(spool, oldest, first, CG_SPOOL_LOSS_OVERFLOW);
+        cg_spool_name_events(spool, oldest, first, CG_SPOOL_LOSS_OVERFLOW);
     }
     pthread_mutex_lock(&spool->lock);
     move_all(spool, oldest);
@@ -229,7 +130,7 @@ static bool enforce_quota(struct cg_spool *spool, size_t at)
     if (segment == NULL) {
         return false;
     }
-    name_events(spool, segment, named, CG_SPOOL_LOSS_QUOTA);
+    cg_spool_name_events(spool, segment, named, CG_SPOOL_LOSS_QUOTA);
     pthread_mutex_lock(&spool->lock);
     /* Readers come, go and acknowledge while a segment is read. */
     if (over_quota(spool, at, &first) == segment && first >= named) {

@@ -151,6 +151,8 @@ struct cg_spool {
     size_t gap_count;
     struct cg_gap unwritten_gaps[CG_GAPS_MAX]; /* that no gap record names yet */
     size_t unwritten_gap_count;
+    struct cg_gap holes[CG_GAPS_MAX]; /* found by readers, and not named yet (naming.c) */
+    size_t hole_count;
     struct cg_spool_notice notices[CG_NOTICES_MAX]; /* a ring, for the committer to tell */
     size_t notice_first, notice_count;
     uint64_t notices_suppressed;
@@ -191,6 +193,8 @@ void cg_spool_retire_passed(struct cg_spool *spool);
 /* Begins a segment for the sake of its head, right after recovery, if there is room for it. Nothing
  * is given up for it. */
 void cg_spool_begin_head(struct cg_spool *spool);
+/* The same at any later time; before the first commit, that one begins it. */
+void cg_spool_renew_head(struct cg_spool *spool);
 /* Adds a segment behind the others; also sets its base. */
 CG_MUST_USE bool cg_spool_add_segment(struct cg_spool *spool, struct cg_segment *segment,
                                       struct cg_error *err);
@@ -211,6 +215,15 @@ void cg_spool_drop_oldest(struct cg_spool *spool);
 /* Moves readers that hold more than their quota, as if one more segment were there already. */
 void cg_spool_enforce_quotas(struct cg_spool *spool);
 
+/* --- naming.c --- */
+
+/* The runs' losses name the events of a segment from `from_index` on; what they told is untold.
+ * append_lock held, lock not. */
+void cg_spool_name_events(struct cg_spool *spool, const struct cg_segment *segment,
+                          uint64_t from_index, enum cg_spool_loss_reason reason);
+/* The runs' losses name what was in the holes that have been found. No lock held. */
+void cg_spool_name_damage(struct cg_spool *spool);
+
 /* --- damage.c: lock held --- */
 
 /* Queues it for the committer to tell. */
@@ -219,6 +232,8 @@ void cg_spool_notify(struct cg_spool *spool, const struct cg_spool_notice *notic
 void cg_spool_tell_notices(struct cg_spool *spool);
 /* Remembers a hole; it gets a gap record. */
 void cg_spool_add_gap(struct cg_spool *spool, uint64_t first, uint64_t end, bool uncertain);
+/* The events [first, end) are missing, and are to be named. */
+void cg_spool_note_hole(struct cg_spool *spool, uint64_t first, uint64_t end);
 /* A reader has found the events [first, end) missing: counts and tells, once. */
 void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end);
 

@@ -501,6 +501,7 @@ bool cg_spool_reader_peek(struct cg_spool_reader *reader, uint64_t events_max, u
             break;
         }
     }
+    cg_spool_name_damage(spool); /* before anybody passes it */
     if (failed && reader->batch.count == 0) {
         return cg_error_set(err, "%s", why.text);
     }

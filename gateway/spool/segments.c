@@ -356,6 +356,18 @@ enum cg_append cg_spool_make_room(struct cg_spool *spool, size_t bytes, struct c
     return begin(spool, segment, err) ? CG_APPEND_DONE : CG_APPEND_FAILED;
 }
 
+void cg_spool_renew_head(struct cg_spool *spool)
+{
+    bool room = spool->spare_count > 0 || may_grow(spool, NULL);
+    pthread_mutex_lock(&spool->lock);
+    bool now = spool->appending && room;
+    spool->rotate_wanted = spool->rotate_wanted || now || !spool->appending;
+    pthread_mutex_unlock(&spool->lock);
+    if (now) {
+        (void)!cg_spool_make_room(spool, 0, NULL);
+    }
+}
+
 /* Whether an internal record may be written behind the others. */
 static bool ready_for(struct cg_spool *spool, size_t payload_bytes)
 {

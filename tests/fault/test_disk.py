@@ -161,8 +161,11 @@ def test_no_damage_to_any_file_of_the_spool_stops_the_next_start(tmp_path, how):
                 play(gateway.base("%d"), "--cells", CELLS, "--frames", 10)
                 caught_up(gateway, "central")
                 assert ready(gateway)
+                last = last_sequences(gateway, [f"cell-{i}" for i in range(CELLS)])
                 assert gateway.stop() == 0
         account = Account.of_accepted(sink)
+    last = {run: max(end, last_delivered(account)[run]) for run, end in last.items()}
+    Ledger(f"every file of the spool {how}, {scaled(4, 20)} times", account, last=last).settle()
     # Every round's last frames came behind the damage, and all of them arrived.
     assert len(account.guests()) >= scaled(4, 20) * CELLS * 10
     assert pathlib.Path(tmp_path / "spool").is_dir()

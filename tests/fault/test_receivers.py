@@ -80,7 +80,7 @@ def run(directory, scenario, exporter, sink_of, *, begin=lambda: None):
         f"receiver {scenario}", troubled,
         last=last, letters=letters, sent=summary["sent"], resident=resident,
     ).settle()  # fmt: skip
-    assert Ledger("", well, last=last).lost == set() and well.repeated == 0
+    assert Ledger("", well, last=last).lost == [] and well.repeated == 0
     return letters, troubled
 
 

@@ -60,6 +60,18 @@ def dropped_ranges(text):
     return [((data["cellId"], data["runId"]), first, last) for first, last in ranges]
 
 
+def holes(ranges, first, last):
+    """What sorted ranges leave uncovered of first..last."""
+    found = []
+    for a, b in ranges:
+        if a > last:
+            break
+        if a > first:
+            found.append((first, a - 1))
+        first = max(first, b + 1)
+    return found + ([(first, last)] if first <= last else [])
+
+
 class Ledger:
     """What became of every event, for one receiver."""
 
@@ -75,23 +87,27 @@ class Ledger:
         self.by_letter = {
                 (letter["cell"], letter["run"], letter["sequence"]) for letter in letters
         } - got
-        named = {
-            (*run, sequence)
-            for text in account.texts().values()
-            for run, first, end in dropped_ranges(text)
-            for sequence in range(first, min(end, last.get(run, 0)) + 1)
-        }
-        self.by_name = named - got - self.by_letter
-        due = {(*run, n) for run, end in last.items() for n in range(1, end + 1)}
-        self.lost = due - got - self.by_letter - self.by_name
+        named = {}  # numbers may be skipped by the million: ranges, not sets
+        for text in account.texts().values():
+            for run, first, end in dropped_ranges(text):
+                named.setdefault(run, []).append((first, end))
+        self.by_name = 0
+        self.lost = []  # (cell, run, first, last)
+        for run, end in last.items():
+            there = sorted(n for cell, run_id, n in got | self.by_letter if (cell, run_id) == run)
+            for first, until in holes([(n, n) for n in there], 1, end):
+                missed = holes(sorted(named.get(run, [])), first, until)
+                self.lost += [(*run, *hole) for hole in missed]
+                self.by_name += until - first + 1 - sum(b - a + 1 for a, b in missed)
 
     def figures(self):
-        accounted = len(self.by_letter) + len(self.by_name)
+        accounted = len(self.by_letter) + self.by_name
+        lost = sum(end - first + 1 for _, _, first, end in self.lost)
         sent = "-" if self.sent is None else f"{self.sent:,}"
         line = (
             f"{self.scenario:<44} sent {sent:>9}  appended {sum(self.last.values()):>9,}  "
             f"delivered {len(self.account.by_id):>9,}  duplicates {self.account.repeated:>7,}  "
-            f"accounted {accounted:>7,}  lost {len(self.lost):,}"
+            f"accounted {accounted:>7,}  lost {lost:,}"
         )
         return line if self.resident is None else f"{line}  resident {self.resident >> 20} MiB"
 
@@ -101,9 +117,9 @@ class Ledger:
         if path:
             with open(path, "a") as figures:
                 figures.write(self.figures() + "\n")
-        assert not self.lost, f"{self.figures()}: {sorted(self.lost)[:10]}"
+        assert not self.lost, f"{self.figures()}: {self.lost[:10]}"
         if self.sent is not None:
-            guests = len(self.account.guests()) + len(self.by_letter) + len(self.by_name)
+            guests = len(self.account.guests()) + len(self.by_letter) + self.by_name
             assert guests >= self.sent, self.figures()
         if self.resident is not None and not SANITIZED:
             assert self.resident <= RESIDENT_MAX, self.figures()
