@@ -91,7 +91,7 @@ static const int sanitizers_only[] = {
     SCMP_SYS(sched_getaffinity), SCMP_SYS(mincore), SCMP_SYS(getppid), SCMP_SYS(nanosleep),
     SCMP_SYS(clock_nanosleep), SCMP_SYS(arch_prctl), SCMP_SYS(setrlimit), SCMP_SYS(prlimit64),
     SCMP_SYS(getrlimit), SCMP_SYS(getrusage), SCMP_SYS(readlinkat), SCMP_SYS(getcwd),
-    SCMP_SYS(uname),
+    SCMP_SYS(uname), SCMP_SYS(rseq), SCMP_SYS(sigaltstack),
 };
 
 /* --- what no honest gateway tries --- */
