@@ -216,9 +216,11 @@ bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
         cg_channel_free(channel);
         return false;
     }
+    say_joined(ingress, cell); /* before anybody hears its guest */
     if (!cg_acceptor_add(ingress->acceptor, channel, err)) {
         /* The reader knows it already, and lets it go as it does any. */
         struct cg_run_totals totals;
+        say_leaving(ingress, cell);
         cg_ingress_unbind(ingress, cell, &channel->listening);
         if (take_channel(ingress, cell) != NULL) {
             bool told = cg_reader_forget(channel->reader, channel, 0, &totals);
@@ -226,7 +228,6 @@ bool cg_ingress_adopt(struct cg_ingress *ingress, struct cg_cell *cell,
         }
         return false;
     }
-    say_joined(ingress, cell);
     if (left != NULL) {
         cg_ingress_resume_connections(ingress, channel, left);
     }
