@@ -84,21 +84,32 @@ static uint64_t uncertain_part(const struct cg_spool *spool, uint64_t first, uin
     return part;
 }
 
-void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end)
+/* Whether another reader has found that hole already; remembers it. */
+static bool is_counted(struct cg_spool *spool, uint64_t first, uint64_t end)
 {
-    if (first < end) {
-        cg_runs_untell(&spool->runs, first, end);
-        cg_spool_more_losses(spool);
+    for (size_t i = 0; i < CG_GAPS_MAX; i++) {
+        if (first >= spool->counted[i].first && end <= spool->counted[i].end) {
+            return true;
+        }
     }
-    if (first < spool->damage_counted_index) {
-        first = spool->damage_counted_index;
+    spool->counted[spool->counted_count++ % CG_GAPS_MAX] = (struct cg_gap){first, end, false};
+    return false;
+}
+
+void cg_spool_count_damage(struct cg_spool_reader *reader, uint64_t first, uint64_t end)
+{
+    struct cg_spool *spool = reader->spool;
+    if (first < reader->damage_index) {
+        first = reader->damage_index; /* it comes by again after a retry */
     }
     if (first >= end) {
         return;
     }
-    spool->damage_counted_index = end;
+    reader->damage_index = end;
+    cg_runs_untell(&spool->runs, first, end);
+    cg_spool_more_losses(spool);
     uint64_t count = end - first - uncertain_part(spool, first, end);
-    if (count == 0) {
+    if (count == 0 || is_counted(spool, first, end)) {
         return;
     }
     cg_metric_add(CG_SERIES_events_dropped_damage, count);
@@ -120,7 +131,7 @@ void cg_spool_count_lost(struct cg_spool_reader *reader, uint64_t first_index, u
     /* Where the position has moved on, the segment was given up meanwhile, and was counted there.
      */
     if (reader->position.index <= first_index + count) {
-        cg_spool_count_damage(spool, first_index, first_index + count);
+        cg_spool_count_damage(reader, first_index, first_index + count);
     }
     pthread_mutex_unlock(&spool->lock);
 }

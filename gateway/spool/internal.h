@@ -80,7 +80,8 @@ struct cg_spool_reader {
     struct cg_event *events;
     size_t events_capacity;
     struct cg_batch batch;
-    size_t acked; /* of the batch */
+    size_t acked;          /* of the batch */
+    uint64_t damage_index; /* damage below it was counted; under the lock */
     struct cg_piece *pieces;
     size_t piece_count;
     struct cg_position cursor; /* behind the batch */
@@ -133,7 +134,8 @@ struct cg_spool {
     size_t tap_count;
     size_t writer_count;
     bool appending; /* there was a commit: all readers are open, and what they passed may go */
-    uint64_t damage_counted_index; /* losses below it are in the metrics already */
+    struct cg_gap counted[CG_GAPS_MAX]; /* damage that is in the metrics already: a ring */
+    size_t counted_count;
     bool appendable;
     char last_error[CG_ERROR_TEXT_MAX];
     double growth;     /* bytes per second, smoothed */
@@ -193,16 +195,14 @@ void cg_spool_retire_passed(struct cg_spool *spool);
 /* Begins a segment for the sake of its head, right after recovery, if there is room for it. Nothing
  * is given up for it. */
 void cg_spool_begin_head(struct cg_spool *spool);
-/* The same at any later time; before the first commit, that one begins it. */
-void cg_spool_renew_head(struct cg_spool *spool);
 /* Adds a segment behind the others; also sets its base. */
 CG_MUST_USE bool cg_spool_add_segment(struct cg_spool *spool, struct cg_segment *segment,
                                       struct cg_error *err);
 /* Writes an internal record, if there is room. Best effort. */
 void cg_spool_append_run_end(struct cg_spool *spool, const struct cg_spool_run *run);
 
-/* Writes what is to be told of lost events behind the newest segment, on whose records no other
- * follows. Best effort: the head of the next one has it too. lock not held. */
+/* Writes what is to be told of lost events behind the newest record. Best effort, and in memory for
+ * nothing: the head of the next segment has it too. */
 void cg_spool_keep_losses(struct cg_spool *spool);
 /* Writes the gap records that are due, if there is room. */
 void cg_spool_write_gaps(struct cg_spool *spool);
@@ -234,8 +234,8 @@ void cg_spool_tell_notices(struct cg_spool *spool);
 void cg_spool_add_gap(struct cg_spool *spool, uint64_t first, uint64_t end, bool uncertain);
 /* The events [first, end) are missing, and are to be named. */
 void cg_spool_note_hole(struct cg_spool *spool, uint64_t first, uint64_t end);
-/* A reader has found the events [first, end) missing: counts and tells, once. */
-void cg_spool_count_damage(struct cg_spool *spool, uint64_t first, uint64_t end);
+/* The reader has found the events [first, end) missing: counts and tells, once. */
+void cg_spool_count_damage(struct cg_spool_reader *reader, uint64_t first, uint64_t end);
 
 /* The same, on the reader's thread; lock not held. */
 void cg_spool_count_lost(struct cg_spool_reader *reader, uint64_t first_index, uint64_t count);

@@ -37,16 +37,30 @@ static void make_room(struct cg_losses *losses)
     remove_at(losses, at);
 }
 
-bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_reason reason, uint64_t first,
-                   uint64_t last)
+/* The account, made with the first; NULL: no memory. */
+static struct cg_losses *get(struct cg_losses **losses)
 {
     if (*losses == NULL) {
         *losses = calloc(1, sizeof(**losses));
-        if (*losses == NULL) {
-            return false;
-        }
     }
-    struct cg_losses *all = *losses;
+    return *losses;
+}
+
+static void append(struct cg_losses *losses, const struct cg_loss_range *range)
+{
+    if (losses->count == CG_SPOOL_LOSSES_MAX) {
+        make_room(losses);
+    }
+    losses->ranges[losses->count++] = *range;
+}
+
+bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_reason reason, uint64_t first,
+                   uint64_t last)
+{
+    struct cg_losses *all = get(losses);
+    if (all == NULL) {
+        return false;
+    }
     const struct cg_loss_range more = {.first = first, .last = last, .reason = (uint8_t)reason};
     for (size_t i = all->count; i > 0; i--) {
         struct cg_loss_range *range = &all->ranges[i - 1];
@@ -56,10 +70,24 @@ bool cg_losses_add(struct cg_losses **losses, enum cg_spool_loss_reason reason, 
             return true;
         }
     }
-    if (all->count == CG_SPOOL_LOSSES_MAX) {
-        make_room(all);
+    append(all, &more);
+    return true;
+}
+
+bool cg_losses_recover(struct cg_losses **losses, const struct cg_loss_range *range)
+{
+    struct cg_losses *all = get(losses);
+    if (all == NULL) {
+        return false;
     }
-    all->ranges[all->count++] = more;
+    for (size_t i = all->count; i > 0; i--) {
+        const struct cg_loss_range *older = &all->ranges[i - 1];
+        if (older->state != CG_LOSS_TOLD && older->reason == range->reason &&
+            older->first >= range->first && older->last <= range->last) {
+            remove_at(all, i - 1);
+        }
+    }
+    append(all, range);
     return true;
 }
 
@@ -80,18 +108,24 @@ static void join_untold(struct cg_losses *losses)
     }
 }
 
+static bool any_taken(const struct cg_losses *losses)
+{
+    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+        if (losses->ranges[i].state == CG_LOSS_TAKEN) {
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses)
 {
     size_t count = 0;
-    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
-        if (losses->ranges[i].state == CG_LOSS_TAKEN) {
-            return 0;
-        }
+    if (losses == NULL || any_taken(losses)) {
+        return 0;
     }
-    if (losses != NULL) {
-        join_untold(losses);
-    }
-    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
+    join_untold(losses);
+    for (size_t i = 0; i < losses->count; i++) {
         struct cg_loss_range *range = &losses->ranges[i];
         if (range->state == CG_LOSS_UNTOLD) {
             range->state = CG_LOSS_TAKEN;
@@ -104,18 +138,24 @@ size_t cg_losses_take(struct cg_losses *losses, struct cg_spool_loss *ret_losses
     return count;
 }
 
-void cg_losses_told(struct cg_losses *losses, uint64_t index)
+static void tell(struct cg_losses *losses, enum cg_loss_state which, uint64_t index)
 {
-    enum cg_loss_state which = CG_LOSS_UNTOLD;
-    for (size_t i = 0; losses != NULL && i < losses->count; i++) {
-        which = losses->ranges[i].state == CG_LOSS_TAKEN ? CG_LOSS_TAKEN : which;
-    }
     for (size_t i = 0; losses != NULL && i < losses->count; i++) {
         if (losses->ranges[i].state == which) {
             losses->ranges[i].state = CG_LOSS_TOLD;
             losses->ranges[i].told_index = index;
         }
     }
+}
+
+void cg_losses_told(struct cg_losses *losses, uint64_t index)
+{
+    tell(losses, CG_LOSS_TAKEN, index);
+}
+
+void cg_losses_recover_told(struct cg_losses *losses, uint64_t index)
+{
+    tell(losses, any_taken(losses) ? CG_LOSS_TAKEN : CG_LOSS_UNTOLD, index);
 }
 
 void cg_losses_untake(struct cg_losses *losses)

@@ -356,7 +356,7 @@ void cg_spool_name_damage(struct cg_spool *spool)
     if (any) {
         pthread_mutex_lock(&spool->append_lock);
         name_holes(spool);
-        cg_spool_renew_head(spool);
+        cg_spool_keep_losses(spool);
         cg_spool_more_losses(spool);
         pthread_mutex_unlock(&spool->append_lock);
     }

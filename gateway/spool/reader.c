@@ -323,7 +323,7 @@ static enum source next_source(struct cg_spool_reader *reader, struct cg_extent 
         source = SOURCE_TAIL;
     } else if (segment != NULL) {
         if (cursor->index < segment->first_index) {
-            cg_spool_count_damage(spool, cursor->index, segment->first_index);
+            cg_spool_count_damage(reader, cursor->index, segment->first_index);
             cursor->index = segment->first_index;
         }
         if (cursor->segment != segment->first_index) {

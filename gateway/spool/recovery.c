@@ -234,7 +234,7 @@ static bool apply(struct cg_spool *spool, const struct cg_record_header *record,
     cg_run_hold(run, cg_record_bytes(record->len), record->index, 0,
                 spool->config.cell_share_bytes / CG_HELD_MARKS_A_SHARE + 1);
     if (event.meta.tells_losses) {
-        cg_losses_told(run->losses, record->index);
+        cg_losses_recover_told(run->losses, record->index);
     }
     cg_run_advance(run, event.meta.sequence, event.meta.connection, event.meta.silence,
                    record->index, UINT64_MAX);
@@ -355,6 +355,7 @@ static void finish_newest(struct cg_spool *spool, const struct passage *passage,
         if (spool->place.read_only) {
             cg_segment_free(newest);
         } else {
+            cg_spool_keep_losses(spool); /* which stood in its head alone */
             cg_segment_remove(&spool->place, newest);
         }
     } else {

@@ -376,10 +376,10 @@ bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, siz
     return write_all_losses(runs, CG_LOSS_TOLD + 1, part_bytes_max, out, ends);
 }
 
-bool cg_runs_write_untold(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
-                          struct cg_buf *ends)
+bool cg_runs_write_unfinished(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
+                              struct cg_buf *ends)
 {
-    return write_all_losses(runs, CG_LOSS_UNTOLD + 1, part_bytes_max, out, ends);
+    return write_all_losses(runs, CG_LOSS_TOLD, part_bytes_max, out, ends);
 }
 
 void cg_runs_untell(const struct cg_runs *runs, uint64_t first, uint64_t end)
@@ -397,18 +397,14 @@ bool cg_run_apply_loss(struct cg_spool_run *run, const struct cg_run_entry *entr
         entry->sequence == 0 || entry->sequence > entry->loss_last) {
         return true; /* of a later version */
     }
-    struct cg_losses *before = run->losses;
-    size_t count = before == NULL ? 0 : before->count;
-    if (!cg_losses_add(&run->losses, (enum cg_spool_loss_reason)entry->loss_reason, entry->sequence,
-                       entry->loss_last)) {
-        return false;
-    }
-    if (run->losses->count > count) {
-        struct cg_loss_range *range = &run->losses->ranges[count];
-        range->state = entry->loss_state;
-        range->told_index = entry->loss_told_index;
-    }
-    return true;
+    const struct cg_loss_range range = {
+        .first = entry->sequence,
+        .last = entry->loss_last,
+        .told_index = entry->loss_told_index,
+        .reason = entry->loss_reason,
+        .state = entry->loss_state,
+    };
+    return cg_losses_recover(&run->losses, &range);
 }
 
 bool cg_run_entry_next(struct cg_bytes *payload, struct cg_run_entry *ret_entry,

@@ -127,9 +127,9 @@ bool cg_runs_write(const struct cg_runs *runs, size_t part_bytes_max, struct cg_
  * none. Forgets those that were told and passed. */
 bool cg_runs_write_losses(const struct cg_runs *runs, uint64_t wanted_index, size_t part_bytes_max,
                           struct cg_buf *out, struct cg_buf *ends);
-/* The same for those only that nobody has told, or is about to tell. */
-bool cg_runs_write_untold(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
-                          struct cg_buf *ends);
+/* The same for those only that have not been told. */
+bool cg_runs_write_unfinished(const struct cg_runs *runs, size_t part_bytes_max, struct cg_buf *out,
+                              struct cg_buf *ends);
 /* The events with indices of [first, end) are lost, and what they told is untold. */
 void cg_runs_untell(const struct cg_runs *runs, uint64_t first, uint64_t end);
 /* Takes up such an entry. False: no memory. */

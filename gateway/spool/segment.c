@@ -171,8 +171,10 @@ bool cg_segment_recycle(const struct cg_segment_place *place, struct cg_segment 
                         uint64_t first_index, struct cg_error *err)
 {
     uint64_t old_index = segment->first_index;
-    if (!cg_segment_writable(place, segment, err) ||
-        !begin_life(place, segment, first_index, err)) {
+    if (segment->fd < 0 && !open_file(place, old_index, O_RDWR, &segment->fd, err)) {
+        return false;
+    }
+    if (!begin_life(place, segment, first_index, err)) {
         return false;
     }
     if (place->dir_fd >= 0) {
@@ -275,17 +277,19 @@ enum cg_segment_read cg_segment_open(const struct cg_segment_place *place, uint6
     }
     segment->first_index = segment->end_index = first_index;
     segment->salt = header.salt;
-    segment->size = segment->end = segment->synced_end = (uint64_t)status.st_size;
+    segment->size = (uint64_t)status.st_size;
+    segment->end = segment->synced_end =
+        segment->size & ~UINT64_C(7); /* where a record may begin */
     segment->fd = cg_steal_fd(&fd);
     *ret_header = header;
     *ret_segment = segment;
     return CG_SEGMENT_GOOD;
 }
 
-bool cg_segment_writable(const struct cg_segment_place *place, struct cg_segment *segment,
-                         struct cg_error *err)
+bool cg_segment_open_again(const struct cg_segment_place *place, const struct cg_segment *segment,
+                           int *ret_fd, struct cg_error *err)
 {
-    return segment->fd >= 0 || open_file(place, segment->first_index, O_RDWR, &segment->fd, err);
+    return open_file(place, segment->first_index, O_RDWR, ret_fd, err);
 }
 
 bool cg_segment_reopen(const struct cg_segment_place *place, const struct cg_segment *segment,

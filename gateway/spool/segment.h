@@ -90,13 +90,14 @@ CG_MUST_USE enum cg_segment_read cg_segment_open(const struct cg_segment_place *
                                                  struct cg_segment_header *ret_header,
                                                  struct cg_error *err);
 
-/* Opens the file again for writing, if it was closed. */
-CG_MUST_USE bool cg_segment_writable(const struct cg_segment_place *place,
-                                     struct cg_segment *segment, struct cg_error *err);
 /* Another descriptor for reading the segment: the caller's own. */
 CG_MUST_USE bool cg_segment_reopen(const struct cg_segment_place *place,
                                    const struct cg_segment *segment, int *ret_fd,
                                    struct cg_error *err);
+/* The same for writing; not in memory. */
+CG_MUST_USE bool cg_segment_open_again(const struct cg_segment_place *place,
+                                       const struct cg_segment *segment, int *ret_fd,
+                                       struct cg_error *err);
 
 /* Writes all of `len` bytes at `offset`. On failure *ret_written says how many are there. */
 CG_MUST_USE bool cg_segment_write(const struct cg_segment *segment, const void *data, size_t len,

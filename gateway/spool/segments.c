@@ -248,6 +248,22 @@ static bool write_parts(struct cg_spool *spool, struct cg_segment *segment,
     return true;
 }
 
+/* Opens the file of a listed segment again for writing, if it was closed. */
+static bool make_writable(struct cg_spool *spool, struct cg_segment *segment)
+{
+    int fd;
+    if (segment->fd >= 0) {
+        return true;
+    }
+    if (!cg_segment_open_again(&spool->place, segment, &fd, NULL)) {
+        return false;
+    }
+    pthread_mutex_lock(&spool->lock);
+    segment->fd = fd;
+    pthread_mutex_unlock(&spool->lock);
+    return true;
+}
+
 void cg_spool_keep_losses(struct cg_spool *spool)
 {
     struct cg_segment *newest = cg_spool_last_segment(spool);
@@ -256,10 +272,10 @@ void cg_spool_keep_losses(struct cg_spool *spool)
     cg_buf_init(&losses, RUNS_BYTES_MAX);
     cg_buf_init(&ends, RUNS_ENDS_BYTES_MAX);
     pthread_mutex_lock(&spool->lock);
-    bool known = cg_runs_write_untold(&spool->runs, CG_RECORD_PAYLOAD_MAX, &losses, &ends);
+    bool known = cg_runs_write_unfinished(&spool->runs, CG_RECORD_PAYLOAD_MAX, &losses, &ends);
     pthread_mutex_unlock(&spool->lock);
-    /* Where it cannot be written the next segment's head has it still. */
-    (void)!(spool->place.dir_fd >= 0 && known && cg_segment_writable(&spool->place, newest, NULL) &&
+    (void)!(spool->place.dir_fd >= 0 && newest != NULL && known && losses.len > 0 &&
+            make_writable(spool, newest) &&
             (newest->scrub_end <= newest->end || cg_segment_scrub(newest, NULL)) &&
             write_parts(spool, newest, CG_RECORD_LOSSES, &losses, &ends, NULL));
 }
@@ -346,6 +362,7 @@ enum cg_append cg_spool_make_room(struct cg_spool *spool, size_t bytes, struct c
         return CG_APPEND_DONE;
     }
     if (empty != NULL) {
+        cg_spool_keep_losses(spool); /* which may have stood in its head alone */
         cg_segment_remove(&spool->place, empty);
     }
     struct cg_segment *segment = NULL;
@@ -354,18 +371,6 @@ enum cg_append cg_spool_make_room(struct cg_spool *spool, size_t bytes, struct c
         return obtained;
     }
     return begin(spool, segment, err) ? CG_APPEND_DONE : CG_APPEND_FAILED;
-}
-
-void cg_spool_renew_head(struct cg_spool *spool)
-{
-    bool room = spool->spare_count > 0 || may_grow(spool, NULL);
-    pthread_mutex_lock(&spool->lock);
-    bool now = spool->appending && room;
-    spool->rotate_wanted = spool->rotate_wanted || now || !spool->appending;
-    pthread_mutex_unlock(&spool->lock);
-    if (now) {
-        (void)!cg_spool_make_room(spool, 0, NULL);
-    }
 }
 
 /* Whether an internal record may be written behind the others. */

@@ -114,6 +114,30 @@ START_TEST(what_was_taken_by_somebody_who_is_gone_is_handed_out_again)
 }
 END_TEST
 
+START_TEST(a_recovered_range_stands_for_those_within_it_that_were_not_told)
+{
+    add(CG_SPOOL_LOSS_DAMAGE, 1, 2);
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 1);
+    cg_losses_told(losses, 100);
+    add(CG_SPOOL_LOSS_DAMAGE, 4, 5);
+    add(CG_SPOOL_LOSS_DAMAGE, 7, 8);
+    add(CG_SPOOL_LOSS_QUOTA, 4, 5);
+    const struct cg_loss_range wide = {
+        .first = 1, .last = 8, .reason = CG_SPOOL_LOSS_DAMAGE, .state = CG_LOSS_TAKEN};
+    ck_assert(cg_losses_recover(&losses, &wide));
+    ck_assert_uint_eq(losses->count, 3); /* what was told, what has another reason, and this */
+    cg_losses_recover_told(losses, 200); /* what was taken, and nothing else */
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 1);
+    check_taken(0, CG_SPOOL_LOSS_QUOTA, 4, 5);
+    cg_losses_untake(losses);
+    cg_losses_told(losses, 300); /* nobody had taken it */
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 1);
+    cg_losses_untake(losses);
+    cg_losses_recover_told(losses, 300);
+    ck_assert_uint_eq(cg_losses_take(losses, taken), 0);
+}
+END_TEST
+
 START_TEST(a_run_without_losses_has_nothing_to_tell)
 {
     cg_losses_told(NULL, 1);
@@ -134,6 +158,7 @@ int main(void)
     tcase_add_test(tcase, a_range_is_forgotten_when_every_reader_has_passed_the_event_that_told_it);
     tcase_add_test(tcase, too_many_ranges_are_joined_so_that_each_number_keeps_its_name);
     tcase_add_test(tcase, what_was_taken_by_somebody_who_is_gone_is_handed_out_again);
+    tcase_add_test(tcase, a_recovered_range_stands_for_those_within_it_that_were_not_told);
     tcase_add_test(tcase, a_run_without_losses_has_nothing_to_tell);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -440,6 +440,56 @@ START_TEST(what_damaged_records_held_is_named_exactly)
     ck_assert(accounts[cell_at(5)].named[sequence_at(5)]);
     ck_assert(accounts[cell_at(62)].named[sequence_at(62)]);
     ck_assert_uint_eq(named_for_nothing(accounts), 0);
+
+    /* Nobody has told it, and the reader has passed it: the next process still knows. */
+    static struct account later[CELLS];
+    struct cg_spool *spool = open_spool(&config, NULL);
+    for (unsigned cell = 0; cell < CELLS; cell++) {
+        name_losses(spool, open_run(spool, cell_names[cell]), DAMAGE, &later[cell]);
+        ck_assert_int_eq(memcmp(later[cell].named, accounts[cell].named, SEQUENCES_MAX), 0);
+    }
+    cg_spool_close(spool);
+}
+END_TEST
+
+static void read_to_end(struct cg_spool *spool, const char *name)
+{
+    struct cg_spool_reader *reader = open_reader(spool, name);
+    while (cg_spool_reader_wait(reader, 1, 1, 0)) {
+        cg_spool_reader_ack(reader, peek(reader, 7, 1 << 20).count);
+    }
+    cg_spool_reader_close(reader);
+}
+
+START_TEST(damage_behind_the_reader_that_is_ahead_is_counted_and_named_once_each)
+{
+    struct cg_spool_config config = tight_config();
+    make_events(&config);
+    struct cg_spool *spool = open_spool(&config, NULL);
+    struct cg_spool_reader *ahead = open_reader(spool, "ahead");
+    while (cg_spool_reader_wait(ahead, 1, 1, 0)) {
+        struct cg_batch batch = peek(ahead, 10, 1 << 20);
+        if (batch.events[0].index > 100) {
+            break;
+        }
+        cg_spool_reader_ack(ahead, batch.count);
+    }
+    cg_spool_reader_close(ahead);
+    cg_spool_close(spool);
+    damage_event(20);
+    damage_event(150);
+
+    uint64_t before = cg_metric_get(CG_SERIES_events_dropped_damage);
+    static struct account account;
+    spool = open_spool(&config, NULL);
+    struct cg_spool_run *a = open_run(spool, cell_names[0]);
+    read_to_end(spool, "ahead");
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), before + 1);
+    read_to_end(spool, "central");
+    ck_assert_uint_eq(cg_metric_get(CG_SERIES_events_dropped_damage), before + 2);
+    name_losses(spool, a, DAMAGE, &account);
+    ck_assert(account.named[sequence_at(20)] && account.named[sequence_at(150)]);
+    cg_spool_close(spool);
 }
 END_TEST
 
@@ -499,6 +549,7 @@ int main(void)
     tcase_add_test(tcase, losses_are_told_again_when_the_event_that_told_them_is_damaged);
     tcase_add_test(tcase, what_was_given_up_has_a_name_when_a_kill_comes_before_the_next_head);
     tcase_add_test(tcase, what_damaged_records_held_is_named_exactly);
+    tcase_add_test(tcase, damage_behind_the_reader_that_is_ahead_is_counted_and_named_once_each);
     tcase_add_loop_test(
         tcase, what_a_damaged_segment_held_is_named_exactly_if_there_is_one_before_it, 0, 2);
     tcase_add_test(tcase, what_the_oldest_segment_held_is_named_when_it_is_damaged);
