@@ -48,6 +48,34 @@ def test_a_gateway_that_is_killed_at_any_instant_loses_nothing_it_appended(tmp_p
         Ledger(name, account, last=last, resident=resident).settle()
 
 
+def test_a_gateway_that_is_killed_while_its_spool_gives_events_up_names_all_of_them(tmp_path):
+    rng = random.Random(SEED)
+    port = free_port()
+    kills = scaled(8, 50)
+    settings = config(tmp_path, max_bytes="4MiB", when_full="drop_oldest")
+    exporters = [to_sink("central", f"http://127.0.0.1:{port}/")]
+    with Gateway(tmp_path, exporters=exporters, cells=CELLS, config=settings) as gateway:
+        for _ in range(kills):
+            appended = rng.randrange(3000, 20_000)
+            with Load(gateway.base("%d"), "--cells", CELLS, "--frames", 1_000_000) as load:
+                until(
+                    lambda: gateway.metric("cellgate_frames_received_total") > appended,
+                    lambda: "the frames do not arrive",
+                )
+                gateway.kill()
+                load.end()
+            gateway.start()
+        with HttpSink(port=port) as sink:
+            caught_up(gateway, "central")
+            resident = gateway.resident_bytes()
+            last = last_sequences(gateway, NAMES)
+            assert gateway.stop() == 0
+            account = Account.of_accepted(sink)
+    last = {run: max(end, last_delivered(account)[run]) for run, end in last.items()}
+    ledger = Ledger(f"gateway killed {kills} times, dropping", account, last=last, resident=resident)
+    assert ledger.settle().by_name > kills * 1000
+
+
 class Receiver:
     def __init__(self, port, path):
         self._command = [sys.executable, "-m", "support.receiver", str(port), str(path)]
