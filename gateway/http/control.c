@@ -156,6 +156,10 @@ static void flush(const struct cg_control *control, const struct cg_http_request
     if (!read_timeout(request, "timeout", FLUSH_TIMEOUT_DEFAULT_NS, &timeout_ns, answer)) {
         return;
     }
+    struct cg_ingress *ingress = atomic_load(&control->view->ingress);
+    if (ingress != NULL) {
+        cg_ingress_settle(ingress); /* what /v1/cells has shown is in the spool then */
+    }
     struct cg_spool_status spool;
     cg_spool_status(control->view->spool, &spool);
     uint64_t until_index = spool.next_index;

@@ -6,6 +6,7 @@
 #include "ingress/ingress_state.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -282,6 +283,21 @@ void cg_ingress_poke(struct cg_ingress *ingress)
         cg_reader_poke(ingress->workers[i].reader);
     }
     cg_acceptor_poke(ingress->acceptor);
+}
+
+void cg_ingress_settle(struct cg_ingress *ingress)
+{
+    uint64_t before[CG_INGRESS_TURNS_MAX];
+    uint64_t deadline_ns = cg_clock_monotonic(&cg_clock_system) + CG_NS_PER_S;
+    (void)cg_ingress_turns(ingress, before);
+    for (unsigned i = 0; i < ingress->config.threads; i++) {
+        struct cg_reader *reader = ingress->workers[i].reader;
+        cg_reader_poke(reader);
+        while (cg_reader_turns(reader) == before[i] &&
+               cg_clock_monotonic(&cg_clock_system) < deadline_ns) {
+            (void)poll(NULL, 0, 1);
+        }
+    }
 }
 
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress)

@@ -104,6 +104,9 @@ void cg_ingress_change_free(struct cg_ingress_change *change);
 enum { CG_INGRESS_THREADS_MAX = 64, CG_INGRESS_TURNS_MAX = CG_INGRESS_THREADS_MAX + 1 };
 unsigned cg_ingress_turns(const struct cg_ingress *ingress, uint64_t *ret_turns);
 void cg_ingress_poke(struct cg_ingress *ingress);
+/* Returns when every ingress thread has ended the turn in which it is, so that what was counted of
+ * a cell by now is appended; after a second all the same. Any thread but theirs. */
+void cg_ingress_settle(struct cg_ingress *ingress);
 
 /* Guest connections open now, for the gauge. Any thread. */
 uint32_t cg_ingress_connections(const struct cg_ingress *ingress);

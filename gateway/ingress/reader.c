@@ -416,7 +416,7 @@ unsigned cg_reader_turn(struct cg_reader *reader, uint64_t wait_until_ns)
     }
     cg_reader_bury(reader);
     cg_reader_bury_ended(reader);
-    atomic_fetch_add_explicit(&reader->turns, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&reader->turns, 1, memory_order_release);
     return ready.count;
 }
 
@@ -514,7 +514,7 @@ void cg_reader_order(struct cg_reader *reader, enum cg_reader_order order, uint6
 
 uint64_t cg_reader_turns(const struct cg_reader *reader)
 {
-    return atomic_load_explicit(&reader->turns, memory_order_relaxed);
+    return atomic_load_explicit(&reader->turns, memory_order_acquire);
 }
 
 void cg_reader_poke(struct cg_reader *reader)

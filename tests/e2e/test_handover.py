@@ -23,6 +23,7 @@ def frames(gateway, cell="cell-0"):
 
 def heard(gateway, count, cell="cell-0"):
     until(lambda: frames(gateway, cell) == count, gateway.log)
+    gateway.settle()
 
 
 def restart(gateway):
@@ -301,7 +302,7 @@ def test_many_guests_send_on_over_restarts_under_load(tmp_path):
         with ControlledGateway(
             tmp_path, cells=cells, config=HANDOVER, exporters=exporters, manager=manager
         ) as gateway:
-            arguments = ["--cells", cells, "--connections", connections, "--frames", 150]
+            arguments = ["--cells", cells, "--connections", connections, "--frames", 250]
             with Load(gateway.base("%d"), *arguments, "--rate", 1500) as load:
                 for round_number in range(4):
                     until(

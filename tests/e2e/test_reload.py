@@ -63,6 +63,7 @@ def accepted(gateway):
 def delivered(gateway, frames, *exporters, name="cell-0"):
     """Waits until a cell's frames have been read, so many in all, and the exporters have them."""
     until(lambda: gateway.show(name)[1]["frames"] == frames, gateway.log)
+    gateway.settle()
     for exporter in exporters:
         caught_up(gateway, exporter)
 
@@ -476,6 +477,7 @@ def test_the_level_of_the_log_and_the_names_of_the_host_change(tmp_path):
         assert ask_as("gw.example") == 200
         with Guest(gateway.base()):
             gateway.wait_log("event=connection_opened")
+        gateway.wait_log("event=connection_closed")
         gateway.config["http"]["hosts"] = []
         gateway.config["log"]["level"] = "error"
         accepted(gateway)
