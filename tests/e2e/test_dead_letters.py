@@ -160,15 +160,16 @@ def test_a_replay_survives_kill_9_at_any_instant(tmp_path, sink):
         assert len(kept) == len(wrong)
         before = len(sink.accepted)
         sink.policy = lambda request: None
+        seen = len(sink.requests)
         Letters(gateway).run("replay", "central", "--all")
         for _ in range(6):
-            seen = len(sink.requests)
             sink.wait(lambda: len(sink.requests) > seen)
             gateway.kill()
             left = {json.loads(line)["id"] for line in path.read_text().splitlines()
                     if json.loads(line)["state"] in ("kept", "redo")}
             arrived = {event["id"] for event in sink.accepted[before:]}
             assert left | arrived >= set(kept), "a letter is neither in the file nor delivered"
+            seen = len(sink.requests)
             gateway.start()
             play(gateway, 1, guest_pid=4242)  # so that there is something to wait for
         letters = Letters(gateway)

@@ -94,6 +94,7 @@ def test_messages_can_be_compressed(tmp_path, level):
         with Gateway(tmp_path, exporters=exporters) as gateway:
             play(gateway, 700)
             assert wait_pids(collector, 700) == wait_pids(sink, 700) == list(range(700))
+            assert gateway.stop() == 0
         assert sink.requests[0].headers["grpc-encoding"] == "gzip"
     assert [r.text for r in collector.records] == [r.text for r in sink.records]
 

@@ -147,7 +147,6 @@ def test_no_damage_to_any_file_of_the_spool_stops_the_next_start(tmp_path, how):
     with HttpSink() as sink:
         exporters = [to_sink("central", sink.url)]
         settings = config(tmp_path, max_bytes="16MiB", cell_share="16MiB")
-        settings["shutdown"] = {"drain": "10ms"}
         for round_number in range(scaled(4, 20)):
             down = [to_sink("central", "http://127.0.0.1:9/")]
             with Gateway(tmp_path, exporters=down, cells=CELLS, config=settings) as gateway:

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 from support.faults import Ledger, account_of_receiver, last_delivered, last_sequences, scaled
-from support.flows import Account, Load, caught_up, free_port, play, to_file, to_sink, until
+from support.flows import Account, Load, caught_up, play, to_file, to_sink, until
 from support.gateway import Gateway
 from support.http_sink import HttpSink
+from support.ports import steady_port
 
 CELLS = 3
 NAMES = [f"cell-{i}" for i in range(CELLS)]
@@ -50,7 +51,7 @@ def test_a_gateway_that_is_killed_at_any_instant_loses_nothing_it_appended(tmp_p
 
 def test_a_gateway_that_is_killed_while_its_spool_gives_events_up_names_all_of_them(tmp_path):
     rng = random.Random(SEED)
-    port = free_port()
+    port = steady_port()
     kills = scaled(8, 50)
     settings = config(tmp_path, max_bytes="4MiB", when_full="drop_oldest")
     exporters = [to_sink("central", f"http://127.0.0.1:{port}/")]
@@ -93,7 +94,7 @@ class Receiver:
 
 def test_a_receiver_that_is_killed_gets_everything_in_the_end(tmp_path):
     rng = random.Random(SEED)
-    port, path = free_port(), tmp_path / "received"
+    port, path = steady_port(), tmp_path / "received"
     receiver = Receiver(port, path)
     exporters = [to_sink("central", f"http://127.0.0.1:{port}/", batch={"events": 50, "linger": "1ms"})]
     frames = scaled(4000, 40000)
@@ -126,9 +127,9 @@ def test_a_receiver_that_is_killed_gets_everything_in_the_end(tmp_path):
 
 
 def test_a_stop_with_a_dead_receiver_keeps_what_it_could_not_deliver(tmp_path):
-    port = free_port()
+    port = steady_port()
     exporters = [to_sink("central", f"http://127.0.0.1:{port}/")]
-    settings = {**config(tmp_path), "shutdown": {"drain": "300ms"}}
+    settings = {**config(tmp_path), "shutdown": {"drain": "3s"}}
     with Gateway(tmp_path, exporters=exporters, cells=CELLS, config=settings) as gateway:
         load = ["--cells", CELLS, "--frames", 1_000_000, "--rate", 8000]
         with Load(gateway.base("%d"), *load) as load:

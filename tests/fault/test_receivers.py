@@ -6,9 +6,10 @@ import time
 
 import pytest
 from support.faults import Ledger, dead_letters, last_delivered, last_sequences, scaled
-from support.flows import Account, Load, caught_up, free_port, to_file, to_sink, until
+from support.flows import Account, Load, caught_up, to_file, to_sink, until
 from support.gateway import QUICK_RETRY, Gateway
 from support.http_sink import Answer, HttpSink
+from support.ports import steady_port
 from support.tls import Authority
 
 CELLS = 3
@@ -99,7 +100,7 @@ def test_a_receiver_that_is_in_trouble_gets_everything(tmp_path, trouble):
 
 
 def test_a_receiver_that_is_down_gets_everything_when_it_is_back(tmp_path):
-    port = free_port()
+    port = steady_port()
     sinks = []
 
     def begin():
@@ -166,7 +167,7 @@ def test_a_name_that_does_not_resolve_loses_nothing(tmp_path):
 
 def test_a_dead_receiver_costs_another_no_time(tmp_path):
     """The one that is well has each event before the next is sent, the other never has any."""
-    port = free_port()
+    port = steady_port()
     with HttpSink() as sink:
         exporters = [to_sink("well", sink.url, batch={"linger": "0s"}),
                      to_sink("dead", f"http://127.0.0.1:{port}/", retry=RETRY)]  # fmt: skip

@@ -4,9 +4,10 @@ import json
 import pathlib
 import signal
 
-from support.flows import Account, caught_up, free_port, play, to_sink, total
+from support.flows import Account, caught_up, play, to_sink, total
 from support.gateway import BINARY, QUICK_RETRY, Gateway
 from support.http_sink import Answer, HttpSink
+from support.ports import steady_port
 
 CELLS = 2
 # A sanitizer keeps what was freed; of that a little must do when memory is what is measured.
@@ -29,7 +30,7 @@ def dead_letters(directory, exporter):
 
 
 def test_a_dead_and_a_faltering_destination_delay_nobody_and_get_everything(tmp_path):
-    port = free_port()
+    port = steady_port()
     answered = iter(range(10**9))
     with HttpSink() as healthy, HttpSink() as faltering:
         faltering.policy = lambda request: Answer(500) if next(answered) % 3 == 0 else None

@@ -2,9 +2,10 @@
 
 import re
 
-from support.flows import Account, Load, caught_up, free_port, play, to_sink, total, until
+from support.flows import Account, Load, caught_up, play, to_sink, total, until
 from support.gateway import Gateway
 from support.http_sink import HttpSink
+from support.ports import steady_port
 
 CELLS = 2
 FRAMES = 10_000  # of each cell; all of them take three times the spool
@@ -23,7 +24,7 @@ def dropped(gateway):
 
 
 def test_a_full_spool_pauses_the_guests_and_loses_nothing(tmp_path):
-    port = free_port()
+    port = steady_port()
     with start(tmp_path, port, "pause") as gateway:
         load = ["--cells", CELLS, "--frames", FRAMES, "--timeout", "60s"]
         with Load(gateway.base("%d"), *load) as load:
@@ -47,7 +48,7 @@ def test_a_full_spool_pauses_the_guests_and_loses_nothing(tmp_path):
 
 
 def test_a_full_spool_may_give_up_the_oldest_events_and_counts_them(tmp_path):
-    port = free_port()
+    port = steady_port()
     with start(tmp_path, port, "drop_oldest") as gateway:
         play(gateway.base("%d"), "--cells", CELLS, "--frames", FRAMES, "--timeout", "60s")
         until(

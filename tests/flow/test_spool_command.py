@@ -6,9 +6,10 @@ import pathlib
 import struct
 import subprocess
 
-from support.flows import Account, caught_up, free_port, play, to_file, to_sink, until
+from support.flows import Account, caught_up, play, to_file, to_sink, total, until
 from support.gateway import BINARY, Gateway
 from support.guest import Guest
+from support.ports import steady_port
 
 SKIP = 1 << 20
 
@@ -31,7 +32,7 @@ def config(directory):
 
 def test_a_spool_is_shown_while_it_is_live_and_afterwards(tmp_path):
     directory = tmp_path / "spool"
-    exporters = [to_sink("dead", f"http://127.0.0.1:{free_port()}/")]
+    exporters = [to_sink("dead", f"http://127.0.0.1:{steady_port()}/")]
     with Gateway(tmp_path, exporters=exporters, cells=2, config=config(tmp_path)) as gateway:
         play(gateway.base("%d"), "--cells", 2, "--frames", 500)
         until(
@@ -147,6 +148,10 @@ def test_after_a_power_cut_no_number_is_used_twice_and_the_skip_is_named(tmp_pat
                 lambda: gateway.metric("cellgate_frames_received_total") == 5,
                 lambda: "not all was read",
             )
+        until(
+            lambda: total(gateway, "cellgate_events_appended_total", kind="gateway") >= 2,
+            lambda: "the connection's end was never told",
+        )
         caught_up(gateway, "local")
         gateway.kill()
         before = Account.of_files(path)

@@ -7,10 +7,11 @@ import json
 import subprocess
 
 from support.faults import Injection, Ledger, dropped_ranges, last_delivered, last_sequences
-from support.flows import Account, Load, caught_up, free_port, play, to_file, to_sink, total, until
+from support.flows import Account, Load, caught_up, play, to_file, to_sink, total, until
 from support.gateway import BINARY, Gateway
 from support.guest import Guest
 from support.http_sink import HttpSink
+from support.ports import steady_port
 
 
 def held(gateway, exporter):
@@ -42,7 +43,7 @@ def write_lines(path, account):
 
 
 def test_a_cell_that_holds_its_share_waits_alone_and_loses_nothing(tmp_path):
-    port = free_port()
+    port = steady_port()
     share = 1 << 20
     config = {
         "state_dir": str(tmp_path / "state"),
@@ -104,7 +105,7 @@ def test_a_cell_that_holds_its_share_waits_alone_and_loses_nothing(tmp_path):
 
 
 def test_what_drop_oldest_gives_up_is_named_and_verify_accepts_it(tmp_path):
-    port = free_port()
+    port = steady_port()
     cells = 3
     config = {
         "state_dir": str(tmp_path / "state"),
@@ -147,7 +148,7 @@ def ranges_of(sink):
 
 
 def test_a_dead_exporter_loses_beyond_its_quota_and_the_others_lose_nothing(tmp_path):
-    port = free_port()
+    port = steady_port()
     cells = 2
     path = tmp_path / "events.jsonl"
     config = {
@@ -219,7 +220,7 @@ def test_a_failed_sync_is_got_over_while_nobody_speaks(tmp_path):
 
 
 def test_readiness_says_beforehand_that_the_spool_fills_up(tmp_path):
-    port = free_port()
+    port = steady_port()
     config = {
         "state_dir": str(tmp_path / "state"),
         "spool": {"dir": str(tmp_path / "spool"), "max_bytes": "8MiB", "cell_share": "8MiB"},

@@ -5,7 +5,6 @@ is missing, and what came twice came the same.
 """
 
 import json
-import socket
 import subprocess
 import time
 
@@ -74,13 +73,6 @@ def total(gateway, name, **labels):
         if series.partition("{")[0] == name and all(label in series for label in wanted):
             found += int(float(value))
     return found
-
-
-def free_port():
-    """A port on 127.0.0.1 on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def to_sink(name, url, **more):

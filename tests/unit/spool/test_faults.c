@@ -392,6 +392,12 @@ START_TEST(after_a_failed_sync_appending_moves_to_another_file)
     sync_errno = EIO;
     uint64_t sequence = 1;
     struct cg_spool_status status = {.appendable = true};
+    append(writer, "a", run, sequence, sequence, 1);
+    sequence++;
+    while (status.appendable) { /* the committer has yet to find out */
+        (void)sched_yield();
+        cg_spool_status(spool, &status);
+    }
     while (status.segments < 2) {
         append(writer, "a", run, sequence, sequence, 1);
         sequence++;
