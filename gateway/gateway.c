@@ -240,6 +240,24 @@ static void stop_http(struct cg_gateway *gateway)
     cg_probes_free(gateway->probes); /* which pages described until now */
 }
 
+static bool add_cells(struct cg_gateway *gateway, struct cg_error *err)
+{
+    const struct cg_cell_spec *specs = gateway->config->ingress.cells.items;
+    for (size_t i = 0; i < gateway->config->ingress.cells.count; i++) {
+        struct cg_cell *cell = NULL;
+        if (cg_registrations_ended(gateway->registrations, specs[i].cell_id, specs[i].run_id)) {
+            (void)cg_error_set(err, "run_id: run %s of the cell has ended before", specs[i].run_id);
+            return cg_error_context(err, "cell %s", specs[i].cell_id);
+        }
+        if (!cg_registry_add(gateway->registry, &specs[i], cg_clock_monotonic(gateway->clock),
+                             &cell, err) ||
+            !cg_ingress_listen(gateway->ingress, cell, err)) {
+            return cg_error_context(err, "cell %s", specs[i].cell_id);
+        }
+    }
+    return true;
+}
+
 static void stop_ingress(struct cg_gateway *gateway)
 {
     cg_ingress_stop(gateway->ingress);
@@ -274,6 +292,12 @@ static bool start_ingress(struct cg_gateway *gateway, struct cg_error *err)
         return false;
     }
     gateway->view.ingress = gateway->ingress;
+    if (!add_cells(gateway, err)) {
+        gateway->view.ingress = NULL;
+        cg_ingress_drain(gateway->ingress, 0);
+        stop_ingress(gateway);
+        return false;
+    }
     return true;
 }
 
@@ -295,29 +319,6 @@ static bool start_probes(struct cg_gateway *gateway, struct cg_error *err)
 static void stop_probes(struct cg_gateway *gateway)
 {
     cg_probes_stop(gateway->probes);
-}
-
-static bool start_cells_listening(struct cg_gateway *gateway, struct cg_error *err)
-{
-    const struct cg_cell_spec *specs = gateway->config->ingress.cells.items;
-    for (size_t i = 0; i < gateway->config->ingress.cells.count; i++) {
-        struct cg_cell *cell = NULL;
-        if (cg_registrations_ended(gateway->registrations, specs[i].cell_id, specs[i].run_id)) {
-            (void)cg_error_set(err, "run_id: run %s of the cell has ended before", specs[i].run_id);
-            return cg_error_context(err, "cell %s", specs[i].cell_id);
-        }
-        if (!cg_registry_add(gateway->registry, &specs[i], cg_clock_monotonic(gateway->clock),
-                             &cell, err) ||
-            !cg_ingress_listen(gateway->ingress, cell, err)) {
-            return cg_error_context(err, "cell %s", specs[i].cell_id);
-        }
-    }
-    return true;
-}
-
-static void stop_cells_listening(struct cg_gateway *gateway)
-{
-    (void)gateway; /* the ingress stops them with all others */
 }
 
 static bool start_enrolment(struct cg_gateway *gateway, struct cg_error *err)
@@ -398,8 +399,8 @@ void cg_gateway_stop_control(struct cg_gateway *gateway)
 /* A later stage may use an earlier one. The sandbox is entered when keys are read and directories
  * made, and before the first thread, file of the gateway's own and socket. HTTP stands before
  * ingress, so that /livez answers while thousands of sockets are made, and behind delivery, whose
- * state it shows. Probes stand before the cells they witness. Control comes last: nobody registers
- * a cell, or reloads, before those that were there are bound again. */
+ * state it shows. Control comes last: nobody registers a cell, or reloads, before those that were
+ * there are bound again. */
 static const struct stage {
     const char *name;
     bool (*start)(struct cg_gateway *gateway, struct cg_error *err);
@@ -416,7 +417,6 @@ static const struct stage {
     {"http", start_http, stop_http},
     {"ingress", start_ingress, stop_ingress},
     {"probes", start_probes, stop_probes},
-    {"ingress", start_cells_listening, stop_cells_listening},
     {"registrations", start_enrolment, stop_enrolment},
     {"reloads", cg_reloader_start, cg_reloader_stop},
     {"control", start_control, cg_gateway_stop_control},

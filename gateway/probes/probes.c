@@ -155,10 +155,36 @@ static void free_unused(struct cg_probe_watch *watch)
     free(watch);
 }
 
+/* Which probes the cell has, a bit each; 0: none, as for most of thousands. */
+static unsigned probes_of(const struct cg_probes *probes, const struct cg_cell *cell,
+                          struct cg_buf *texts, struct cg_probe_spec *ret_spec)
+{
+    struct cg_error err = {0};
+    if (!cg_probe_spec_resolve(&probes->config.policy, cell->probes, cell->identity.cell_id, texts,
+                               ret_spec) ||
+        !cg_probe_spec_check(ret_spec, &err)) {
+        /* A default may come to nothing with this cell's id in it. */
+        CG_LOG(CG_LOG_ERROR, "probes_off", CG_F_BYTES("cell", cell->identity.cell_id),
+               CG_F_STR("reason", err.text[0] == '\0' ? "out of memory" : err.text));
+        return 0;
+    }
+    unsigned has = 0;
+    for (unsigned i = 0; i < CG_PROBE_COUNT; i++) {
+        if (ret_spec->text[cg_probe_subject(i)] != NULL && probes->shared[i] != NULL) {
+            has |= 1U << i;
+        }
+    }
+    return has;
+}
+
 /* A watch that nobody knows yet, with the probes that the cell has; NULL: none, or no memory. */
 static struct cg_probe_watch *make_watch(struct cg_probes *probes, struct cg_cell *cell)
 {
-    struct cg_probe_watch *watch = calloc(1, sizeof(*watch));
+    cg_auto_buf struct cg_buf texts;
+    struct cg_probe_spec spec = {0};
+    cg_buf_init(&texts, (size_t)CG_PROBE_TEXT_COUNT * PATH_MAX * 2);
+    unsigned has = probes_of(probes, cell, &texts, &spec);
+    struct cg_probe_watch *watch = has == 0 ? NULL : calloc(1, sizeof(*watch));
     if (watch == NULL) {
         return NULL;
     }
@@ -167,27 +193,12 @@ static struct cg_probe_watch *make_watch(struct cg_probes *probes, struct cg_cel
     cg_timer_init(&watch->due.timer);
     cg_list_init(&watch->in_inbox);
     cg_list_init(&watch->in_list);
-    cg_buf_init(&watch->texts, (size_t)CG_PROBE_TEXT_COUNT * PATH_MAX * 2);
     watch->cell = cg_cell_ref(cell);
-    bool any = false;
-    struct cg_error err = {0};
-    if (!cg_probe_spec_resolve(&probes->config.policy, cell->probes, cell->identity.cell_id,
-                               &watch->texts, &watch->spec) ||
-        !cg_probe_spec_check(&watch->spec, &err)) {
-        /* A default may come to nothing with this cell's id in it. */
-        CG_LOG(CG_LOG_ERROR, "probes_off", CG_F_BYTES("cell", cell->identity.cell_id),
-               CG_F_STR("reason", err.text[0] == '\0' ? "out of memory" : err.text));
-        free_unused(watch);
-        return NULL;
-    }
+    watch->spec = spec;
+    watch->texts = texts; /* the spec's texts do not move */
+    cg_buf_init(&texts, 0);
     for (unsigned i = 0; i < CG_PROBE_COUNT; i++) {
-        bool has = watch->spec.text[cg_probe_subject(i)] != NULL && probes->shared[i] != NULL;
-        watch->instances[i].ops = has ? table[i] : NULL;
-        any = any || has;
-    }
-    if (!any) {
-        free_unused(watch);
-        return NULL;
+        watch->instances[i].ops = (has & 1U << i) != 0 ? table[i] : NULL;
     }
     return watch;
 }

@@ -89,7 +89,8 @@ struct cg_probes {
 
 /* --- watch.c --- */
 
-/* The cell has a witness from here on: on the thread that enrols it, before its guest is heard. */
+/* The cell has a witness from here on: on the thread that enrols it, before its guest is heard (of
+ * cells that were there before the probes: when these start). */
 void cg_probe_watch_announce(struct cg_probe_watch *watch);
 
 /* --- watch.c, on the thread --- */
