@@ -205,12 +205,12 @@ static void pause_for(struct cg_delivery *delivery, enum cg_plan_wait wait, cons
 /* Acknowledges events of the spool, `filtered` of which were not for this exporter. */
 static void pass(struct cg_delivery *delivery, uint64_t events, uint64_t filtered)
 {
+    note_progress(delivery); /* also where nothing is sent: the destination is not asked then */
     pthread_mutex_lock(&delivery->mutex); /* who sees the position sees the count as well */
     delivery->status.filtered_events += filtered;
     cg_spool_reader_ack(delivery->reader, events);
     pthread_cond_broadcast(&delivery->changed);
     pthread_mutex_unlock(&delivery->mutex);
-    note_progress(delivery); /* also where nothing is sent: the destination is not asked then */
 }
 
 /* How much to read: what the plan wants to see, or more where a filter takes events out of it. */
