@@ -91,11 +91,13 @@ class Ledger:
         for text in account.texts().values():
             for run, first, end in dropped_ranges(text):
                 named.setdefault(run, []).append((first, end))
+        there = {}
+        for cell, run_id, sequence in got | self.by_letter:
+            there.setdefault((cell, run_id), []).append((sequence, sequence))
         self.by_name = 0
         self.lost = []  # (cell, run, first, last)
         for run, end in last.items():
-            there = sorted(n for cell, run_id, n in got | self.by_letter if (cell, run_id) == run)
-            for first, until in holes([(n, n) for n in there], 1, end):
+            for first, until in holes(sorted(there.get(run, [])), 1, end):
                 missed = holes(sorted(named.get(run, [])), first, until)
                 self.lost += [(*run, *hole) for hole in missed]
                 self.by_name += until - first + 1 - sum(b - a + 1 for a, b in missed)
