@@ -24,18 +24,13 @@ static struct cg_position behind(const struct cg_segment *segment)
                                 .base = segment->base};
 }
 
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Returns how many events the reader gives up. lock held. */
 static uint64_t move_reader(struct cg_spool_reader *reader, const struct cg_segment *segment)
 {
     if (reader->position.index >= segment->end_index) {
         return 0;
     }
-    uint64_t dropped = segment->end_index - later(reader->position.index, segment->first_index);
+    uint64_t dropped = segment->end_index - cg_later(reader->position.index, segment->first_index);
     reader->dropped_events += dropped;
     reader->position = behind(segment);
     return dropped;
@@ -45,7 +40,7 @@ static uint64_t move_reader(struct cg_spool_reader *reader, const struct cg_segm
 static void move_all(struct cg_spool *spool, const struct cg_segment *segment)
 {
     if (has_readers(spool)) {
-        uint64_t first = later(cg_spool_wanted_index(spool), segment->first_index);
+        uint64_t first = cg_later(cg_spool_wanted_index(spool), segment->first_index);
         cg_metric_add(CG_SERIES_events_dropped_overflow,
                       first < segment->end_index ? segment->end_index - first : 0);
     }
@@ -64,7 +59,7 @@ void cg_spool_drop_oldest(struct cg_spool *spool)
 {
     pthread_mutex_lock(&spool->lock);
     const struct cg_segment *oldest = spool->segments[0];
-    uint64_t first = later(cg_spool_wanted_index(spool), oldest->first_index);
+    uint64_t first = cg_later(cg_spool_wanted_index(spool), oldest->first_index);
     bool undelivered = has_readers(spool) && first < oldest->end_index;
     pthread_mutex_unlock(&spool->lock);
     if (undelivered) {
@@ -115,7 +110,7 @@ static const struct cg_segment *over_quota(const struct cg_spool *spool, size_t 
 {
     const struct cg_spool_reader *reader = at < spool->reader_count ? spool->readers[at] : NULL;
     const struct cg_segment *segment = reader == NULL ? NULL : too_much(spool, reader);
-    *ret_first = segment == NULL ? 0 : later(reader->position.index, segment->first_index);
+    *ret_first = segment == NULL ? 0 : cg_later(reader->position.index, segment->first_index);
     return segment;
 }
 

@@ -267,6 +267,12 @@ void cg_spool_save_reader(struct cg_spool *spool, struct cg_spool_reader *reader
 
 /* --- small ones, lock held --- */
 
+/* Of two indices; no lock needed. */
+static inline uint64_t cg_later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static inline uint64_t cg_position_bytes(const struct cg_position *position)
 {
     return position->base + position->offset;

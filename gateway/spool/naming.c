@@ -157,8 +157,7 @@ static void compare(struct audit *audit, const struct cg_spool_run *met, uint64_
 {
     uint64_t known = atomic_load_explicit(&met->sequence, memory_order_relaxed);
     if (index > audit->first && met->last_index < audit->end && used > known) {
-        add_range(audit->spool, cg_bytes(met->text, met->cell_len),
-                  cg_bytes(met->text + met->cell_len, met->run_len), known + 1, used,
+        add_range(audit->spool, cg_run_cell(met), cg_run_id(met), known + 1, used,
                   CG_SPOOL_LOSS_DAMAGE, &audit->range);
     }
 }
@@ -260,9 +259,7 @@ static size_t base_of(struct audit *audit)
 static void meet_live(void *context, struct cg_spool_run *run)
 {
     struct audit *audit = context;
-    const struct cg_spool_run *met =
-        cg_runs_find(&audit->met, cg_bytes(run->text, run->cell_len),
-                     cg_bytes(run->text + run->cell_len, run->run_len));
+    const struct cg_spool_run *met = cg_runs_find(&audit->met, cg_run_cell(run), cg_run_id(run));
     uint64_t known = met == NULL ? 0 : atomic_load_explicit(&met->sequence, memory_order_relaxed);
     uint64_t used = atomic_load_explicit(&run->sequence, memory_order_relaxed);
     bool whole = !audit->based && atomic_load_explicit(&run->held_bytes, memory_order_relaxed) == 0;
@@ -287,20 +284,26 @@ static void audit_hole(struct cg_spool *spool, uint64_t first, uint64_t end)
     cg_runs_fini(&audit.met);
 }
 
+static bool take_hole(struct cg_spool *spool, struct cg_gap *ret_hole)
+{
+    pthread_mutex_lock(&spool->lock);
+    bool any = spool->hole_count > 0;
+    if (any) {
+        *ret_hole = spool->holes[--spool->hole_count];
+    }
+    pthread_mutex_unlock(&spool->lock);
+    return any;
+}
+
+/* The last step of all naming: what is named by then is kept, and whoever tells it may come. */
 static void name_holes(struct cg_spool *spool)
 {
-    for (;;) {
-        struct cg_gap hole = {0};
-        pthread_mutex_lock(&spool->lock);
-        if (spool->hole_count > 0) {
-            hole = spool->holes[--spool->hole_count];
-        }
-        pthread_mutex_unlock(&spool->lock);
-        if (hole.end == 0) {
-            return;
-        }
+    struct cg_gap hole;
+    while (take_hole(spool, &hole)) {
         audit_hole(spool, hole.first, hole.end);
     }
+    cg_spool_keep_losses(spool);
+    cg_spool_more_losses(spool);
 }
 
 static void note_missing(struct cg_spool *spool, uint64_t first, uint64_t end)
@@ -310,11 +313,6 @@ static void note_missing(struct cg_spool *spool, uint64_t first, uint64_t end)
         cg_spool_note_hole(spool, first, end);
         pthread_mutex_unlock(&spool->lock);
     }
-}
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* --- what is given up --- */
@@ -333,7 +331,7 @@ void cg_spool_name_events(struct cg_spool *spool, const struct cg_segment *segme
     const struct cg_record_header *record;
     uint64_t missing;
     while ((record = passage_next(&passage, &missing)) != NULL) {
-        note_missing(spool, later(from_index, record->index - missing), record->index);
+        note_missing(spool, cg_later(from_index, record->index - missing), record->index);
         if (cg_record_is_event(record) && record->index >= from_index) {
             struct cg_event event;
             cg_record_event(record, &event);
@@ -341,11 +339,9 @@ void cg_spool_name_events(struct cg_spool *spool, const struct cg_segment *segme
                       event.meta.sequence, event.meta.sequence, reason, &range);
         }
     }
-    note_missing(spool, later(from_index, segment->end_index - missing), segment->end_index);
+    note_missing(spool, cg_later(from_index, segment->end_index - missing), segment->end_index);
     name_range(spool, &range, reason);
     name_holes(spool);
-    cg_spool_keep_losses(spool);
-    cg_spool_more_losses(spool);
 }
 
 void cg_spool_name_damage(struct cg_spool *spool)
@@ -356,8 +352,6 @@ void cg_spool_name_damage(struct cg_spool *spool)
     if (any) {
         pthread_mutex_lock(&spool->append_lock);
         name_holes(spool);
-        cg_spool_keep_losses(spool);
-        cg_spool_more_losses(spool);
         pthread_mutex_unlock(&spool->append_lock);
     }
 }

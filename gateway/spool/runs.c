@@ -95,8 +95,8 @@ struct cg_spool_run *cg_runs_find(const struct cg_runs *runs, struct cg_bytes ce
     }
     uint32_t hash = hash_ids(cell, run);
     for (struct cg_spool_run *at = *bucket_of(runs, hash); at != NULL; at = at->next) {
-        if (at->hash == hash && cg_bytes_equal(cell, cg_bytes(at->text, at->cell_len)) &&
-            cg_bytes_equal(run, cg_bytes(at->text + at->cell_len, at->run_len))) {
+        if (at->hash == hash && cg_bytes_equal(cell, cg_run_cell(at)) &&
+            cg_bytes_equal(run, cg_run_id(at))) {
             return at;
         }
     }

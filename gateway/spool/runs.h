@@ -83,6 +83,16 @@ struct cg_spool_run {
     char text[]; /* cell, then run */
 };
 
+static inline struct cg_bytes cg_run_cell(const struct cg_spool_run *run)
+{
+    return cg_bytes(run->text, run->cell_len);
+}
+
+static inline struct cg_bytes cg_run_id(const struct cg_spool_run *run)
+{
+    return cg_bytes(run->text + run->cell_len, run->run_len);
+}
+
 struct cg_runs {
     struct cg_spool_run **buckets;
     size_t bucket_count; /* a power of two */

@@ -182,8 +182,8 @@ static void visit_run(void *context, struct cg_spool_run *run)
 {
     const struct run_visit *visit = context;
     const struct cg_view_run shown = {
-        .cell = cg_bytes(run->text, run->cell_len),
-        .run = cg_bytes(run->text + run->cell_len, run->run_len),
+        .cell = cg_run_cell(run),
+        .run = cg_run_id(run),
         .sequence = cg_spool_run_sequence(run),
         .connection = cg_spool_run_connection(run),
     };
